@@ -1,8 +1,11 @@
 // @ts-check
 /** One answer as the client sees it: its events, its text with every revise applied, and its terminal. */
 
+import { errorOf, MillraceError } from "./errors.js";
+
+/** @typedef {import("./errors.js").Fault} Fault */
+
 /**
- * @typedef {{type: string, code: string, message: string, param: string | null, retry_after_ms?: number}} Fault
  * @typedef {{input_tokens: number, output_tokens: number, total_tokens: number,
  *   cost_usd: number, saved_usd: number, attempts: Attempt[], estimated: boolean}} Usage
  * @typedef {{type: string, id: string, status: string, content?: {type: string, text?: string, refusal?: string}[],
@@ -58,31 +61,25 @@
  *   limits: Record<string, number>}} Hello
  */
 
-/** An error: `code` is one of PROTOCOL.md, or `connection_failed` or `connection_lost`. */
-export class MillraceError extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   * @param {string | null} [param] The path of the invalid field in the request.
-   * @param {number} [retryAfterMs]
-   */
-  constructor(code, message, param = null, retryAfterMs) {
-    super(message);
-    this.name = "MillraceError";
-    this.code = code;
-    this.param = param;
-    this.retryAfterMs = retryAfterMs;
-  }
-}
-
-/** The connection was lost before the answer was complete. The request may have run, and may be billed. */
-export class ConnectionLostError extends MillraceError {
-  /** @param {string} message */
-  constructor(message) {
-    super("connection_lost", message);
-    this.name = "ConnectionLostError";
-  }
-}
+/**
+ * @typedef {object} Reply A whole answer and its bill. Money is in dollars.
+ * @property {string} id For `previousResponseId`.
+ * @property {string} text
+ * @property {string} refusal Text that the provider marked as a refusal.
+ * @property {string} reasoning
+ * @property {ToolCall[]} toolCalls
+ * @property {"completed" | "incomplete" | "cancelled"} status
+ * @property {string} model
+ * @property {string | null} route "small", "large" or "cache".
+ * @property {string | null} cache "miss", "exact", "semantic" or "joined".
+ * @property {string | null} check "passed", or the check that the small model's answer failed.
+ * @property {string | null} reason Why it is incomplete.
+ * @property {number} inputTokens
+ * @property {number} outputTokens
+ * @property {number} costUsd
+ * @property {number} savedUsd
+ * @property {Response} response As the server sent it.
+ */
 
 /** One answer. Iterate over it to read its events. */
 export class Answer {
@@ -170,6 +167,35 @@ export class Answer {
     if (!this.ended) this.#cancel(this);
   }
 
+  /**
+   * Wait for the whole answer. Rejects if there is none: it was refused, has failed, or the connection was lost.
+   * @returns {Promise<Reply>}
+   */
+  async reply() {
+    const response = await this.done;
+    if (response.error) throw errorOf(response.error);
+    const { metadata, usage } = response;
+    const parts = response.output.flatMap(({ content }) => content ?? []);
+    return {
+      id: response.id,
+      text: parts.map(({ type, text }) => (type === "output_text" ? text : "")).join(""),
+      refusal: parts.map(({ refusal }) => refusal ?? "").join(""),
+      reasoning: this.reasoning,
+      toolCalls: response.output.map(toolCallOf).filter((call) => call !== null),
+      status: /** @type {Reply["status"]} */ (response.status),
+      model: response.model,
+      route: metadata["millrace.route"] ?? null,
+      cache: metadata["millrace.cache"] ?? null,
+      check: metadata["millrace.check"] ?? null,
+      reason: response.incomplete_details?.reason ?? null,
+      inputTokens: usage?.input_tokens ?? 0,
+      outputTokens: usage?.output_tokens ?? 0,
+      costUsd: usage?.cost_usd ?? 0,
+      savedUsd: usage?.saved_usd ?? 0,
+      response,
+    };
+  }
+
   /** Yield the events; they can be read once. Leaving the loop early cancels the request. */
   async *[Symbol.asyncIterator]() {
     try {
@@ -204,7 +230,7 @@ export class Answer {
         this.#texts[event.type] += event.delta;
         break;
       case "response.output_item.done":
-        this.#addToolCall(event.item);
+        this.toolCalls.push(...[toolCallOf(event.item)].filter((call) => call !== null));
         break;
       case "millrace.revise":
         this.#revise(event);
@@ -241,13 +267,6 @@ export class Answer {
     this.toolCalls = [];
   }
 
-  /** @param {Item} item */
-  #addToolCall({ type, id, call_id = "", name = "", namespace = "", arguments: json = "", input = "" }) {
-    const isCustom = type === "custom_tool_call";
-    if (type !== "function_call" && !isCustom) return;
-    this.toolCalls.push({ itemId: id, callId: call_id, name, arguments: isCustom ? input : json, namespace, isCustom });
-  }
-
   /** @param {Revise} event */
   #revise({ item_id, keep_through, reason, from_model, to_model }) {
     /** @param {Delta} delta */
@@ -265,6 +284,17 @@ export class Answer {
   }
 }
 
+/**
+ * Return the call that an item is, or null.
+ * @param {Item} item
+ * @returns {ToolCall | null}
+ */
+function toolCallOf({ type, id, call_id = "", name = "", namespace = "", arguments: json = "", input = "" }) {
+  const isCustom = type === "custom_tool_call";
+  if (type !== "function_call" && !isCustom) return null;
+  return { itemId: id, callId: call_id, name, arguments: isCustom ? input : json, namespace, isCustom };
+}
+
 /** @returns {Record<Delta["type"], string>} */
 function emptyTexts() {
   return {
@@ -273,14 +303,4 @@ function emptyTexts() {
     "response.reasoning_text.delta": "",
     "response.reasoning_summary_text.delta": "",
   };
-}
-
-/** @param {string} [message] */
-export function lostError(message = "the connection was lost before the answer was complete") {
-  return new ConnectionLostError(message);
-}
-
-/** @param {Fault} fault */
-export function errorOf({ code, message, param, retry_after_ms }) {
-  return new MillraceError(code, message, param, retry_after_ms);
 }

@@ -1,13 +1,14 @@
 // @ts-check
 /** One WebSocket with many lanes. Events reach their answer by lane, errors by the `event_id` of the request. */
 
-import { errorOf, lostError } from "./answer.js";
+import { errorOf, lostError } from "./errors.js";
+import { SUBPROTOCOL } from "./handshake.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./answer.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./answer.js").Draining} Draining */
 /** @typedef {import("./answer.js").Hello} Hello */
-/** @typedef {import("./answer.js").MillraceError} MillraceError */
+/** @typedef {import("./errors.js").MillraceError} MillraceError */
 /** @typedef {import("./answer.js").Pong} Pong */
 /** @typedef {import("./answer.js").Refusal} Refusal */
 /** @typedef {import("./answer.js").Resumed} Resumed */
@@ -26,7 +27,6 @@ import { errorOf, lostError } from "./answer.js";
  *   `answers` have not ended.
  */
 
-export const SUBPROTOCOL = "millrace.v1";
 const OPEN = 1; // WebSocket.OPEN; an injected class need not have the constants
 const ABNORMAL = 1006; // the close code of a connection that broke (RFC 6455, 7.4.1)
 

@@ -1,10 +1,10 @@
 // @ts-check
 /**
- * The browser client of Millrace: many concurrent requests on one WebSocket, each answer streamed.
+ * The client of Millrace for browsers and Node: many concurrent requests on one WebSocket, each answer streamed.
  *
  *     import { connect } from "./millrace.js";
  *
- *     const client = await connect();
+ *     const client = await connect(); // in Node: connect({ url, key })
  *     const answer = client.stream("Why is the sky blue?");
  *     for await (const event of answer) show(answer.text); // deltas may be taken back: read the text
  *     const { status, usage } = await answer.done;
@@ -16,16 +16,31 @@
  * request tries again.
  */
 
-import { Answer, lostError, MillraceError } from "./answer.js";
-import { Connection, SUBPROTOCOL } from "./connection.js";
-import { connectError, fetchTicket } from "./handshake.js";
+import { Answer } from "./answer.js";
+import { Connection } from "./connection.js";
+import { lostError, MillraceError } from "./errors.js";
+import { connectError, defaultUrl, openedWith } from "./handshake.js";
+import { requestBody } from "./request.js";
 
-export { Answer, ConnectionLostError, MillraceError } from "./answer.js";
+export { Answer } from "./answer.js";
+export {
+  AccessError,
+  BudgetError,
+  ConnectionFailedError,
+  ConnectionLostError,
+  InvalidRequestError,
+  MillraceError,
+  RateLimitError,
+  ServerError,
+  TimedOutError,
+  UpstreamError,
+} from "./errors.js";
 
 /** @typedef {import("./answer.js").AnswerEvent} AnswerEvent */
 /** @typedef {import("./answer.js").Attempt} Attempt */
-/** @typedef {import("./answer.js").Fault} Fault */
+/** @typedef {import("./errors.js").Fault} Fault */
 /** @typedef {import("./answer.js").Hello} Hello */
+/** @typedef {import("./answer.js").Reply} Reply */
 /** @typedef {import("./answer.js").Response} Response */
 /** @typedef {import("./answer.js").Revise} Revise */
 /** @typedef {import("./answer.js").Route} Route */
@@ -33,34 +48,8 @@ export { Answer, ConnectionLostError, MillraceError } from "./answer.js";
 /** @typedef {import("./answer.js").Usage} Usage */
 /** @typedef {import("./answer.js").UsageSoFar} UsageSoFar */
 /** @typedef {import("./connection.js").Closed} Closed */
-
-/** The names on the wire of fields in camel case; every other field keeps its name. */
-const WIRE_NAMES = /** @type {Record<string, string>} */ ({
-  maxOutputTokens: "max_output_tokens",
-  topP: "top_p",
-  previousResponseId: "previous_response_id",
-  toolChoice: "tool_choice",
-});
-
-/** Options of Millrace, sent in the `millrace` object. */
-const OPTIONS = /** @type {Record<string, string>} */ ({
-  strategy: "strategy",
-  delivery: "delivery",
-  cache: "cache",
-  cacheScope: "cache_scope",
-  context: "context",
-  contextVersion: "context_version",
-  contextBudget: "context_budget",
-  checks: "checks",
-  maxCostUsd: "max_cost_usd",
-  deadlineMs: "deadline_ms",
-  onDisconnect: "on_disconnect",
-  concise: "concise",
-  evidence: "evidence",
-  idempotencyKey: "idempotency_key",
-  graceMs: "grace_ms",
-  hedgeMs: "hedge_ms",
-});
+/** @typedef {import("./request.js").Input} Input */
+/** @typedef {import("./request.js").StreamOptions} StreamOptions */
 
 const RECONNECT_CODES = new Set([1001, 1006, 1011, 1012, 1013]); // close codes after which the client connects again
 /** Refusals of a connection that waiting may help against. */
@@ -80,53 +69,22 @@ const NOT_RESENT = "the connection was lost; without an idempotency key the requ
 const GONE = "the server process that ran this response is gone; send the request again";
 
 /**
- * @typedef {string | object[]} Input A question, or the items of a conversation.
  * @typedef {string | (() => Promise<string>)} Ticket A ticket, or a function that fetches one for each connection.
  * @typedef {"connected" | "draining" | "broken" | "lost"} State
  *
  * @typedef {object} ConnectOptions
- * @property {string} [url] `ws:` or `wss:`; by default the server of this page.
+ * @property {string} [url] `ws:` or `wss:`; by default the server of this page. Node needs it.
  * @property {Ticket} [ticket] Your backend creates it with its API key.
- * @property {string | null} [key] An API key; the client gets tickets with it. Never put one into a page.
+ * @property {string | null} [key] An API key. In Node it goes with the connection; in a browser the client gets tickets
+ *   with it. Never put one into a page.
  * @property {boolean} [negotiate] If false, the client receives standard events only, never text that is later taken
  *   back, and cannot resume.
  * @property {(state: State) => void} [onState] Called when the state of the connection changes. In "lost" nothing is
  *   tried any more until the next request; after `closed` it is for good.
  * @property {number} [tries] How often in a row it tries to connect again; 5 by default.
- * @property {typeof globalThis.WebSocket} [WebSocket]
+ * @property {typeof globalThis.WebSocket} [WebSocket] Another class, which is opened as in a browser.
  * @property {typeof globalThis.fetch} [fetch]
  * @property {(ms: number) => Promise<void>} [pause]
- *
- * @typedef {object} StreamOptions
- * @property {string} [lane] Requests of one lane run one after the other; requests without one run side by side.
- * @property {string} [model]
- * @property {string} [instructions]
- * @property {Record<string, string>} [metadata]
- * @property {Record<string, unknown>} [millrace] Options under their names on the wire.
- * @property {string} [strategy]
- * @property {string} [delivery]
- * @property {string} [cache]
- * @property {string} [cacheScope]
- * @property {(string | {text: string})[]} [context]
- * @property {string} [contextVersion]
- * @property {number} [contextBudget]
- * @property {(string | object)[]} [checks]
- * @property {number | string} [maxCostUsd]
- * @property {number} [deadlineMs]
- * @property {"cancel" | "detach"} [onDisconnect]
- * @property {boolean} [concise]
- * @property {boolean} [evidence] false: not sampled and judged
- * @property {string} [idempotencyKey]
- * @property {number} [graceMs]
- * @property {number} [hedgeMs]
- * @property {number} [maxOutputTokens]
- * @property {number} [temperature]
- * @property {number} [topP]
- * @property {object} [text]
- * @property {object[]} [tools]
- * @property {string | object} [toolChoice]
- * @property {string} [previousResponseId]
- * @property {boolean} [store]
  */
 
 /** A client of a Millrace server. It has one connection for new requests, and may have others that drain. */
@@ -167,21 +125,34 @@ export class Client {
    * @param {StreamOptions} [options]
    * @returns {Answer}
    */
-  stream(input, { lane, ...fields } = {}) {
+  stream(input, { lane, signal, ...fields } = {}) {
     const body = { event_id: `ev_${++this.#count}`, input, ...requestBody(fields) };
     const answer = new Answer(body.event_id, lane ?? null, body, (answer) => this.#cancel(answer));
     if (this.#fatal) answer.fail(this.#fatal);
+    else if (signal?.aborted) answer.cancel(); // it is never sent
     else this.#send(answer);
+    obey(signal, answer);
     return answer;
+  }
+
+  /**
+   * Send a request and wait for its whole answer.
+   * @param {Input} input
+   * @param {StreamOptions} [options]
+   * @returns {Promise<Reply>}
+   */
+  ask(input, options) {
+    return this.stream(input, options).reply();
   }
 
   /**
    * Return an answer with the events of a response after number `after`; by default, with all its events.
    * @param {string} responseId
-   * @param {{after?: number, epoch?: string}} [options] `epoch` is that of the hello when it was sent.
+   * @param {{after?: number, epoch?: string, signal?: AbortSignal}} [options] `epoch` is that of the hello when it was
+   *   sent.
    * @returns {Answer}
    */
-  resume(responseId, { after = -1, epoch } = {}) {
+  resume(responseId, { after = -1, epoch, signal } = {}) {
     const answer = new Answer(`ev_${++this.#count}`, null, null, (answer) => this.#cancel(answer));
     answer.id = responseId;
     answer.seen = after;
@@ -193,6 +164,8 @@ export class Client {
       this.#unresumed.push(answer);
       this.#connectIfIdle();
     }
+    if (signal?.aborted) answer.cancel();
+    obey(signal, answer);
     return answer;
   }
 
@@ -211,17 +184,17 @@ export class Client {
 
   /** Open a connection; called by `connect`. */
   async open() {
-    const { url = defaultUrl(), key, negotiate = true } = this.#options;
-    const { WebSocket = globalThis.WebSocket, fetch = globalThis.fetch, ticket: option } = this.#options;
-    const ticket = key ? await fetchTicket(key, url, fetch) : typeof option === "function" ? await option() : option;
-    const protocols = [...(negotiate ? [SUBPROTOCOL] : []), ...(ticket ? [`millrace.ticket.${ticket}`] : [])];
-    const socket = new WebSocket(url, protocols);
+    const { url = defaultUrl(), key, ticket, negotiate = true, WebSocket, fetch = globalThis.fetch } = this.#options;
+    const way = { url, key, ticket, negotiate, WebSocket, fetch };
+    const opened = await openedWith(way);
+    const socket = new (WebSocket ?? globalThis.WebSocket)(url, opened);
     const connection = new Connection(socket, this.#listener());
     const isOpen = await new Promise((resolve) => {
       socket.addEventListener("open", () => resolve(true));
       socket.addEventListener("close", () => resolve(false));
+      socket.addEventListener("error", () => resolve(false)); // some say no more of one that was refused
     });
-    if (!isOpen) throw await connectError(url, fetch);
+    if (!isOpen) throw await connectError(way);
     if (this.#fatal) return connection.close(); // `close` was called in the meantime
     this.#use(connection);
   }
@@ -434,8 +407,16 @@ export async function connect(options = {}) {
   return client;
 }
 
-function defaultUrl() {
-  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/responses`;
+/**
+ * Cancel an answer when its signal says so; once it has ended, the signal forgets it.
+ * @param {AbortSignal | undefined} signal
+ * @param {Answer} answer
+ */
+function obey(signal, answer) {
+  const cancel = () => answer.cancel();
+  signal?.addEventListener("abort", cancel, { once: true });
+  const forget = () => signal?.removeEventListener("abort", cancel);
+  answer.done.then(forget, forget);
 }
 
 function expiredError() {
@@ -446,21 +427,6 @@ function expiredError() {
 function cancelledResponse() {
   const nothing = { output: [], usage: null, error: null, metadata: {} };
   return { id: "", status: "cancelled", model: "", ...nothing, incomplete_details: { reason: "cancelled" } };
-}
-
-/** @param {Record<string, unknown>} fields */
-function requestBody(fields) {
-  /** @type {Record<string, unknown>} */
-  const body = {};
-  /** @type {Record<string, unknown>} */
-  const options = {};
-  for (const [name, value] of Object.entries(fields)) {
-    if (value === undefined) continue;
-    if (OPTIONS[name]) options[OPTIONS[name]] = value;
-    else body[WIRE_NAMES[name] ?? name] = value;
-  }
-  if (!Object.keys(options).length) return body;
-  return { ...body, millrace: { .../** @type {object} */ (body.millrace ?? {}), ...options } };
 }
 
 /**

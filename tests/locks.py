@@ -48,8 +48,10 @@ def wanted() -> dict[str, list[str]]:
     """Return what `pyproject.toml` asks for, by lock."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
     groups: dict[str, list[str]] = project["dependency-groups"]
-    runtime = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["minilm"]]
-    return {"runtime": [*runtime, *groups["build"]], "dev": [*runtime, *groups["dev"]], "stock": groups["stock"]}
+    extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
+    runtime = [*project["project"]["dependencies"], *extras["minilm"]]
+    dev = [*runtime, *extras["otel"], *groups["dev"]]
+    return {"runtime": [*runtime, *groups["build"]], "dev": dev, "stock": groups["stock"]}
 
 
 def environment(folder: Path, pip: str) -> Path:

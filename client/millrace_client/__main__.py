@@ -1,24 +1,21 @@
-"""The terminal commands: `millrace ask` and `millrace load`; `python client "question"`, `python client load`."""
+"""The terminal commands: `millrace ask`, `chat` and `load`; also `python client "question"`, `python client chat`."""
 
 import asyncio
 import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import click
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from millrace.errors import MillraceError
-from millrace.types import CacheMode, Delivery, Strategy
 from millrace.wire import responses as wire
-from millrace_client.client import DEFAULT_URL, Client
+from millrace_client.chat.command import chat
+from millrace_client.client import Client
 from millrace_client.commands import (
     ADVICE,
     CONTEXT,
@@ -26,25 +23,17 @@ from millrace_client.commands import (
     INTERRUPTED,
     UNREACHABLE,
     DefaultGroup,
-    dollars,
     print_error,
+    request_options,
 )
+from millrace_client.drawing import Drawing, account
 from millrace_client.load.command import load
 from millrace_client.stream import ConnectionLostError, Stream
-
-REDRAW_S = 1 / 30
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("question", required=False)
-@click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
-@click.option("--api-key", envvar="MILLRACE_API_KEY", help="The API key, if the server needs one.  [MILLRACE_API_KEY]")
-@click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name.")
-@click.option("--strategy", type=click.Choice([*map(str, Strategy)]), help="How to use the two models.")
-@click.option("--delivery", type=click.Choice([*map(str, Delivery)]), help="What to show before it is accepted.")
-@click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="How to use the caches.")
-@click.option("--system", help="A system prompt.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Limit the tokens of the answer.")
+@request_options
 @click.option("--repro", type=click.File("rb"), help="Send what `millrace explain --redacted-repro` has written.")
 def ask(  # noqa: PLR0913 - the options of a command
     *,
@@ -117,18 +106,9 @@ def _interrupt(stream: Stream) -> None:
 
 async def _draw(stream: Stream) -> None:
     """Show the answer on a terminal; redraw it when it grows or is revised."""
-    out = Console(highlight=False)
-    notice = Text()
-    with Live(console=out, auto_refresh=False, vertical_overflow="visible") as live:
-        drawn_at = 0.0
+    with Drawing(Console(highlight=False), stream) as drawing:
         async for event in stream:
-            if isinstance(event, wire.Revise):
-                notice = Text(f"↻ {event.from_model}: {event.reason}; {event.to_model} answers\n", style="dim italic")
-            elif isinstance(event, wire.TextDelta):
-                if time.monotonic() - drawn_at < REDRAW_S:
-                    continue
-                drawn_at = time.monotonic()
-            live.update(Text.assemble(notice, stream.text or stream.refusal), refresh=True)
+            drawing.take(event)
 
 
 async def _write(stream: Stream) -> None:
@@ -146,20 +126,7 @@ def _report(stream: Stream, console: Console) -> int:
     assert response is not None
     if response.error is not None:
         print_error(console, response.error.code, response.error.message)
-    metadata, usage = response.metadata, response.usage
-    parts = [f"{response.status}" if response.status != "completed" else "", metadata.get("millrace.route", "")]
-    if (cache := metadata.get("millrace.cache")) not in (None, "miss"):
-        parts.append(f"{cache} hit")
-    if (check := metadata.get("millrace.check")) not in (None, "passed"):
-        parts.append(f"check: {check}")
-    parts.append(response.model)
-    if usage is not None:
-        parts += [f"{usage.total_tokens} tokens", dollars(usage.cost_usd), f"saved {dollars(usage.saved_usd)}"]
-        parts += ["estimated"] if usage.estimated else []
-        parts += [f"{usage.trimmed_tokens} tokens of the prompt cut"] if usage.trimmed_tokens else []
-    if cap := metadata.get("millrace.max_output_tokens"):
-        parts.append(f"cut at the server's cap of {cap} tokens")
-    console.print(Text(" · ".join(filter(None, parts)), style="dim"))
+    console.print(account(response))
     return {"completed": 0, "incomplete": 0, "cancelled": INTERRUPTED}.get(response.status, FAILED)
 
 
@@ -172,6 +139,7 @@ def main() -> None:
 
 
 main.add_command(ask)
+main.add_command(chat)
 main.add_command(load)
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class Client:
         `previous_response_id`, `text`, `metadata`, ...). An option that is None is not sent.
         """
         event_id = f"ev_{next(self._numbers)}"
-        fields = {"event_id": event_id, "input": input, "model": model, **_request_fields(options)}
+        fields = {"event_id": event_id, "input": input, "model": model, **request_fields(options)}
         stream = Stream(event_id, lane, self._cancel, fields)
         if self._fatal is not None:
             stream.fail(self._fatal)
@@ -310,7 +310,7 @@ class Client:
             stream.take(_cancelled())
 
 
-def _request_fields(options: dict[str, Any]) -> dict[str, Any]:
+def request_fields(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a request, with the options of Millrace inside its `millrace` object."""
     fields = {name: value for name, value in options.items() if value is not None}
     chosen = {name: fields.pop(name) for name in Options.__struct_fields__ if name in fields}

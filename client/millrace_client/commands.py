@@ -1,15 +1,40 @@
 """Shared by the two command lines, `millrace` and `python client`."""
 
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.text import Text
 
+from millrace.types import CacheMode, Delivery, Strategy
+from millrace_client.client import DEFAULT_URL
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 ADVICE = "start a server (make demo, millrace serve) or name one with --url"
 FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130  # exit codes
+_REQUEST_OPTIONS = (
+    click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server."),
+    click.option(
+        "--api-key", envvar="MILLRACE_API_KEY", help="The API key, if the server needs one.  [MILLRACE_API_KEY]"
+    ),
+    click.option("--model", default="auto", show_default=True, help="auto, small, large, or a configured name."),
+    click.option("--strategy", type=click.Choice([*map(str, Strategy)]), help="How to use the two models."),
+    click.option("--delivery", type=click.Choice([*map(str, Delivery)]), help="What to show before it is accepted."),
+    click.option("--cache", type=click.Choice([*map(str, CacheMode)]), help="How to use the caches."),
+    click.option("--system", help="A system prompt."),
+    click.option("--max-tokens", type=click.IntRange(1), help="Limit the tokens of an answer."),
+)
+
+
+def request_options(command: Command) -> Command:
+    """Give a command the options of a request."""
+    for option in reversed(_REQUEST_OPTIONS):
+        command = option(command)
+    return command
 
 
 def print_error(console: Console, title: str, message: str) -> None:

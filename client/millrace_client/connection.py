@@ -229,10 +229,11 @@ async def open_connection(
     ticket: str | None,
     origin: str | None,
     negotiate: bool,
+    **connecting: Any,
 ) -> Connection:
-    """Connect. Raises `MillraceError` if the server refuses before the upgrade."""
+    """Connect. Raises `MillraceError` if the server refuses before the upgrade. `connecting` is for `connect`."""
     subprotocols = [*([wire.SUBPROTOCOL] if negotiate else []), *([TICKET + ticket] if ticket else [])]
-    options: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {api_key}"}} if api_key else {}
+    options = connecting | ({"additional_headers": {"Authorization": f"Bearer {api_key}"}} if api_key else {})
     try:
         socket = await connect(
             url,

@@ -13,6 +13,7 @@ from millrace.errors import MillraceError, rule_of
 from millrace.wire import responses as wire
 
 Event = wire.ServerEvent
+TERMINALS = wire.Completed, wire.Failed, wire.Incomplete
 Delta = wire.TextDelta | wire.ReasoningDelta | wire.SummaryDelta | wire.RefusalDelta
 
 _LOST = "the connection to Millrace was lost before the answer was complete"
@@ -114,6 +115,10 @@ class Stream:
         """Read to the end and return the answer. Raises `MillraceError` if it failed."""
         async for _ in self:
             pass
+        return self.result()
+
+    def result(self) -> Reply:
+        """Return the answer of a stream that was read to its end. Raises `MillraceError` if it failed."""
         assert self.response is not None, "a stream that ends without an error has a terminal"
         if self.response.error is not None:
             raise error_of(self.response.error)
@@ -123,16 +128,31 @@ class Stream:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._events:
-            if self._error is not None:
-                raise self._error
-            if self.ended:
-                raise StopAsyncIteration
+        await self.wait()
+        event = self.poll()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def wait(self) -> None:
+        """Wait until there is an event to read, or the stream has ended."""
+        while not self._events and not self.ended:
             self._changed.clear()
             await self._changed.wait()
-        event = self._events.popleft()
-        self._apply(event)
-        return event
+
+    def poll(self) -> Event | None:
+        """Return the next event that has arrived and update the text; None if there is none now, or no more.
+
+        Raises the stream's error after the last event. It may be called in another thread than the client's.
+        """
+        ended = self.ended  # before the events, since the last one is queued before it is set
+        if self._events:
+            event = self._events.popleft()
+            self._apply(event)
+            return event
+        if ended and self._error is not None:
+            raise self._error
+        return None
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,11 +171,11 @@ class Stream:
                 self.response, self.id = event.response, event.response.id
             case wire.Completed() | wire.Failed() | wire.Incomplete():
                 self.response = event.response
-                self.ended = True
             case wire.Error():
                 self.fail(error_of(event.error))
                 return
         self._events.append(event)
+        self.ended = self.ended or isinstance(event, TERMINALS)
         self._changed.set()
 
     def _apply(self, event: Event) -> None:
@@ -177,8 +197,8 @@ class Stream:
     def fail(self, error: Exception) -> None:
         """End without a terminal event; the reader gets `error` after the queued events."""
         if not self.ended:
-            self.ended = True
             self._error = error
+            self.ended = True
         self._changed.set()
 
     def begin_again(self) -> None:

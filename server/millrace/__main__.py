@@ -23,6 +23,7 @@ from millrace.cli.sessions import sessions
 from millrace.cli.simulate import simulate
 from millrace_client.__main__ import ask
 from millrace_client.batch.command import batch
+from millrace_client.chat.command import chat
 from millrace_client.commands import CONTEXT
 from millrace_client.load.command import load
 
@@ -45,6 +46,7 @@ for command in (
     budgets,
     cache,
     calibrate,
+    chat,
     check_config,
     demo,
     doctor,

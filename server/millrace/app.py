@@ -25,11 +25,13 @@ from millrace.web import (
     http1,
     ledger,
     levers,
+    metrics,
     pages,
     refusals,
     reload,
     router,
 )
+from millrace.web.chat_session import websocket_chat
 from millrace.web.embeddings import create_embeddings
 from millrace.web.manual import endpoint as manual
 from millrace.web.messages import count_tokens, create_message
@@ -67,6 +69,8 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
             Route("/v1/responses/{id}/input_items", endpoints.input_items),
             Route("/v1/responses/{id}/cancel", endpoints.cancel, methods=["POST"]),
             Route("/v1/responses/{id}/feedback", feedback.give, methods=["POST"]),
+            WebSocketRoute("/v1/chat/ws", websocket_chat),
+            Route("/v1/chat/ws", pages.upgrade_needed),
             Route("/v1/chat/completions", endpoints.create_completion, methods=["POST"]),
             Route("/v1/messages", create_message, methods=["POST"]),
             Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
@@ -95,6 +99,7 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
             Route("/v1/models", pages.models),
             Route("/v1/models/{id:path}", pages.model),
             Route("/v1/tickets", endpoints.tickets, methods=["POST"]),
+            Route("/metrics", metrics.metrics),
             Route("/healthz", pages.healthz),
             Route("/readyz", pages.readyz),
             Route("/asyncapi.json", pages.asyncapi),

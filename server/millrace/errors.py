@@ -63,6 +63,7 @@ class MillraceError(Exception):
     """
 
     left: Left | None = None  # of the limits, where one of them refuses
+    has_run = False  # the request had begun, so that it has a row in the ledger
 
     def __init__(
         self,

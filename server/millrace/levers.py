@@ -16,7 +16,18 @@ from enum import StrEnum
 from typing import Protocol
 
 from millrace import pricing
-from millrace.types import EMBEDDINGS, EVIDENCE_TENANT, CacheOutcome, Outcome, Past, PastCall, Price, Status, Usage
+from millrace.types import (
+    EMBEDDINGS,
+    EVIDENCE_TENANT,
+    CacheOutcome,
+    Entry,
+    Outcome,
+    Past,
+    PastCall,
+    Price,
+    Status,
+    Usage,
+)
 
 BATCH = "batch"  # the service tier of a provider's batch endpoint
 _HALTED = frozenset({"deadline", "budget_exceeded", "slow_consumer"})  # why an answer is incomplete that was stopped
@@ -105,6 +116,47 @@ def is_answered(status: Status, code: str | None, calls: Iterable[_Call]) -> boo
     if status is not Status.INCOMPLETE:
         return False
     return code not in _HALTED or any(call.outcome is Outcome.ANSWERED for call in calls)
+
+
+def past_of(entry: Entry) -> Past:
+    """Return a row that is being written as it will be read back, as far as levers need it."""
+    statement = entry.statement
+    calls = [
+        PastCall(
+            model=charge.model,
+            tier=charge.tier,
+            usage=charge.usage,
+            cost=nanodollars(charge.cost),
+            outcome=charge.outcome,
+            price=charge.price,
+            standard=charge.standard,
+            service_tier=charge.service_tier,
+        )
+        for charge in statement.charges
+    ]
+    return Past(
+        request_id=entry.request_id,
+        tenant=entry.tenant,
+        opened_at=entry.opened_at,
+        status=entry.status,
+        source=entry.source,
+        cache=entry.cache,
+        strategy=entry.strategy,
+        code=entry.code,
+        check=entry.check,
+        usage=statement.usage,
+        cost=nanodollars(statement.cost),
+        saved=nanodollars(statement.saved),
+        latency_ms=entry.latency_ms,
+        trimmed_tokens=entry.trimmed_tokens,
+        calls=calls,
+        baseline=entry.baseline,
+    )
+
+
+def nanodollars(dollars: Decimal) -> int:
+    """Return dollars in whole nanodollars."""
+    return int(dollars.scaleb(9))
 
 
 def levers_of(row: Past, standard: Price | None = None) -> Levers:
@@ -197,4 +249,4 @@ def _asked(usage: Usage, calls: Sequence[_Call]) -> int:
 
 
 def _nanodollars(usage: Usage, price: Price) -> int:
-    return int(pricing.cost(usage, price).scaleb(9))
+    return nanodollars(pricing.cost(usage, price))

@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from pathlib import PurePath
 from typing import Any, TextIO
 
@@ -33,6 +34,9 @@ OTHERS = ("uvicorn.error", "uvicorn.access", "asyncio", "aiohttp.client", "aioht
 
 _WORDS_ARE_SAFE = (OSError, sqlite3.Error)
 _GRAVE = ("warning", "error", "critical")
+
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")  # of the request whose task this is
 
 
 class Throttle:
@@ -120,6 +124,7 @@ def configure(*, level: str = "info", together: bool = False) -> None:
     structlog.configure(
         processors=[
             _throttled(Throttle()),
+            _of_request,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _fault,
@@ -197,6 +202,13 @@ def _throttled(throttle: Throttle) -> Callable[[Any, str, MutableMapping[str, An
         return event
 
     return throttled
+
+
+def _of_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write which request an event is about, where its task is that of one."""
+    if "id" not in event and (its := request_id.get()):
+        event["id"] = its
+    return event
 
 
 _PLAIN = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME

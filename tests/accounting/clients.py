@@ -15,6 +15,7 @@ from tests.accounting.kinds import Ask, Way
 CONNECTIONS = 8
 PATIENCE_S = 60.0
 PING_S = 0.05
+UNSENT = "unsent"  # it was cancelled while it waited in the client: the server has never heard of it
 
 
 class Clients:
@@ -47,7 +48,7 @@ class Clients:
                 await asyncio.sleep(PING_S)
 
     async def ask(self, ask: Ask) -> str:
-        """Send a request; return how it ended: a status, a code, or `left`."""
+        """Send a request; return how it ended: a status, a code, `left`, or `UNSENT`."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 match ask.kind.way:
@@ -68,6 +69,8 @@ class Clients:
                 with suppress(MillraceError):
                     async for _ in stream:
                         pass
+                if stream.response is not None and not stream.response.id:
+                    return UNSENT
                 return "refused" if stream.response is None else stream.response.status
         except ConnectionLostError:
             return "connection lost"

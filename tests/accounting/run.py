@@ -9,7 +9,7 @@ from pathlib import Path
 from millrace.simulator import LARGE, SMALL
 from millrace.stores.database import FILE
 from tests.accounting.audit import AROUND_S, Around, Audit, audit, mispriced, read
-from tests.accounting.clients import Clients
+from tests.accounting.clients import UNSENT, Clients
 from tests.accounting.kinds import DRAINED, Ask, Asks
 from tests.accounting.recorder import RecordingSimulator
 from tests.savings.stage import Program
@@ -73,7 +73,7 @@ async def phase(
             program.process.kill()
     rows = await asyncio.to_thread(read, folder / "data" / FILE)
     # One that was left at once may have left before its request had come in.
-    unsent = frozenset(ask.number for ask, end in ends if end == "left")
+    unsent = frozenset(ask.number for ask, end in ends if end in ("left", UNSENT))
     recorded = {"small": small.recorded, "large": large.recorded}
     around = Around(around_s, late_by)
     found = audit([*(ask for ask, _ in ends), *late], unsent, rows, recorded, around)

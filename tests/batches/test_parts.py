@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from millrace.batches.budget import Budget
+from millrace.batches.budget import SPENT, Budget
 from millrace.batches.pace import QUIET_S, SPACE_S, TURN, Pace
-from millrace.batches.work import Work
+from millrace.batches.work import Came, Work
 from millrace.ports import FileLine
 from millrace.principal import Limits, Principal, Role
 from millrace.runs.admission import behind_visitors
@@ -113,7 +113,7 @@ def test_a_budget_is_kept_and_is_new_each_day() -> None:
     assert not budget.reserve(Decimal("0.3"))
     budget.settle(Decimal("0.3"), Decimal("0.1"))
     assert budget.reserve(Decimal("0.3"))
-    assert budget.why_not(Decimal("0.2")) == "batch.dollars_per_day: $0.60 of $1 are spent until 0:00 UTC"
+    assert budget.why_not(Decimal("0.2")) == SPENT
     budget.settle(Decimal("0.3"), Decimal("0.4"))
     assert budget.why_not()
     now += 86_400
@@ -197,6 +197,9 @@ async def test_an_append_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.M
     disk.close()
 
 
+CAME = Came("came", 0, 3, "small-model", Decimal(1))
+
+
 class _GivesBack(FolderBatchDisk):
     """A provider gives lines back in the middle of a read."""
 
@@ -206,13 +209,12 @@ class _GivesBack(FolderBatchDisk):
         await super().lines(file_id, look, start, number)
         if self.work is not None:
             work, self.work = self.work, None
-            work.give_back([1, 2], {2: ("came", 0, 3)})
+            work.give_back([1, 2], {2: CAME})
 
 
 async def test_a_line_that_is_given_back_while_others_are_read_is_not_left_out(tmp_path: Path) -> None:
     disk = _GivesBack(tmp_path, longest=1000)
     await disk.append("in", jsonl(chat(str(number), "Hello") for number in range(3)))
-    await disk.append("came", b"abcdef")
     batch = Batch(
         id="batch_1",
         tenant="t",
@@ -234,7 +236,9 @@ async def test_a_line_that_is_given_back_while_others_are_read_is_not_left_out(t
     assert first is not None
     assert second is not None
     assert [first.number, second.number] == [1, 2]
-    assert [await work.said(first), await work.said(second)] == [None, b"abc"]
+    assert (work.came(first), work.came(second), work.has_come) == (None, CAME, True)
+    work.use_up(second)
+    assert not work.has_come
     assert (await work.next(), work.has_more, work.is_elsewhere) == (None, False, True)
     work.give_back([3], {})
     assert work.has_more

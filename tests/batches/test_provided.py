@@ -13,7 +13,8 @@ from openai import BadRequestError
 from millrace.batches import provided
 from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.stores.database import FILE
-from tests.support.batches import RESPONSES, Line, chat, client_of, ended, rows, started
+from tests.support.batches import EMBEDDINGS, RESPONSES, Line, chat, client_of, ended, rows, started
+from tests.support.live_server import live_server
 from tests.support.server import Start, configuration_for, serving, without_delays
 from tests.support.waiting import until
 
@@ -143,6 +144,15 @@ async def test_a_visitor_may_not_ask_for_the_price_of_a_batch(start: Start, tmp_
             )
 
 
+async def test_a_line_for_embeddings_asks_no_chat_model(start: Start, tmp_path: Path) -> None:
+    """Its body may look like that of a response."""
+    line: Line = {"custom_id": "a", "method": "POST", "url": EMBEDDINGS, "body": {"model": "small", "input": "Hello"}}
+    async with start(with_batches(tmp_path)) as running, client_of(running.url) as client:
+        batch = await ended(client, await started(client, [line], EMBEDDINGS))
+        assert len(await rows(client, batch.error_file_id)) == 1
+        assert running.small.stats.started == 0
+
+
 async def test_behind_a_guard_nothing_is_left_to_a_provider(start: Start, tmp_path: Path) -> None:
     def change(configuration: dict[str, Any]) -> None:
         with_batches(tmp_path)(configuration)
@@ -152,3 +162,19 @@ async def test_behind_a_guard_nothing_is_left_to_a_provider(start: Start, tmp_pa
         batch = await ended(client, await started(client, [chat("a", "Hello", model="small")]))
         assert batch.status == "completed"
         assert not running.small.batches.batches
+
+
+async def test_batches_of_providers_and_guards_are_settings_that_change_while_it_runs() -> None:
+    async with live_server() as live, client_of(live.running.url) as client:
+        theirs = live.running.small.batches.batches
+        line = chat("a", "Hello", model="small")
+        await ended(client, await started(client, [line]))
+        assert not theirs
+        live.models["small"]["batch"] = True
+        assert (await live.reload())["changed"] == ["models.small.batch"]
+        await ended(client, await started(client, [line]))
+        assert len(theirs) == 1
+        live.configuration["guards"] = {"secrets": True}
+        await live.reload()
+        await ended(client, await started(client, [line]))
+        assert len(theirs) == 1

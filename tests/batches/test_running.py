@@ -2,18 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI, RateLimitError
+from openai import AsyncOpenAI, BadRequestError, RateLimitError
 from openai.types import Batch
 
+from millrace.access.keys import ANONYMOUS
 from millrace.assembly import key_store
 from millrace.batches import running as batches_running
+from millrace.batches.budget import SPENT
+from millrace.errors import MillraceError
 from millrace.principal import Limits
 from millrace.simulator.faults import Fault, Kind
 from millrace.wire import limits
+from millrace.wire.batches import BatchBody
 from tests.support.batches import chat, client_of, ended, rows, run, started
 from tests.support.server import Running, Start, process_of
 from tests.support.tenants import shared_server
@@ -82,8 +87,7 @@ async def test_when_the_money_of_batches_is_spent_they_wait_and_say_so(start: St
     ):
         asked = [chat(str(number), f"Tell {number} [tokens=50]", model="small", max_tokens=60) for number in range(20)]
         batch = await started(client, asked)
-        words = await waits_for(client, batch, "dollars_per_day")
-        assert "of $0.0001 are spent until 0:00 UTC" in words
+        assert await waits_for(client, batch, "dollars_per_day") == SPENT
         done = (await client.batches.retrieve(batch.id)).request_counts
         assert done is not None
         assert 0 < done.completed < 20
@@ -148,14 +152,48 @@ async def test_batches_of_a_tenant_run_one_by_one_and_one_that_waits_is_cancelle
         assert (await client.batches.retrieve(first.id)).status == "completed"
 
 
+async def test_a_batch_that_comes_just_when_the_one_before_ends_is_not_forgotten(millrace: Running) -> None:
+    async with client_of(millrace.url) as client:
+        first = await started(client, [chat("a", "Hello", model="small")])
+        batches = process_of(millrace).batches
+        forget, found = batches._forget, await batches.find("anonymous", first.id)
+        again = replace(found, id="batch_again", output_file_id="file-again", error_file_id="file-again-errors")
+
+        def forgotten(work: Any) -> None:
+            forget(work)
+            if work.batch.id == first.id:
+                asyncio.get_running_loop().call_soon(batches._enqueue, again)
+
+        batches._forget = forgotten  # type: ignore[method-assign]
+        await ended(client, first)
+        await until(lambda: "batch_again" in batches._works)
+        await until(lambda: "batch_again" not in batches._works)
+
+
+async def test_what_an_earlier_process_reads_is_not_deleted(millrace: Running) -> None:
+    async with client_of(millrace.url) as client:
+        batch = await started(client, [chat("a", f"Tell {SLOW}", model="small")])
+        batches = process_of(millrace).batches
+        works, batches._works, batches._has_begun = batches._works, {}, False
+        with pytest.raises(BadRequestError, match="still reads it"):
+            await client.files.delete(batch.input_file_id)
+        batches._works, batches._has_begun = works, True
+        await ended(client, await client.batches.cancel(batch.id))
+
+
 async def test_a_tenant_has_a_bounded_queue(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BATCHES_WAITING", 2)
     async with client_of(millrace.url) as client:
         made = [await started(client, [chat("a", f"Tell {n} {SLOW}", model="small")]) for n in range(2)]
         with pytest.raises(RateLimitError, match="2 of your batches are not done yet"):
             await started(client, [chat("a", "Hello")])
-        for batch in made:
-            await client.batches.cancel(batch.id)
+        await ended(client, await client.batches.cancel(made.pop().id))
+        asked = BatchBody(input_file_id=made[0].input_file_id, endpoint="/v1/chat/completions", completion_window="24h")
+        batches = process_of(millrace).batches
+        at_once = await asyncio.gather(*(batches.create(ANONYMOUS, asked) for _ in range(5)), return_exceptions=True)
+        assert [isinstance(each, MillraceError) for each in at_once].count(True) == 4
+        for batch_id in (each.id for each in (*made, *at_once) if not isinstance(each, BaseException)):
+            await client.batches.cancel(batch_id)
 
 
 async def test_what_is_not_done_in_its_time_expires(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
+from openai import InternalServerError, NotFoundError
 
 from millrace.errors import MillraceError
 from millrace.web.multipart import Form, Part
@@ -71,6 +73,20 @@ def test_a_form_is_read_however_it_comes(size: int) -> None:
 def test_what_is_no_form(content_type: str, content: bytes, words: str) -> None:
     with pytest.raises(MillraceError, match=words):
         read(content, 10, content_type)
+
+
+def test_names_need_no_quotes() -> None:
+    """As .NET sends them."""
+    head = b"--b\r\nContent-Disposition: form-data; name=file; filename=a.jsonl; filename*=utf-8''a.jsonl\r\n\r\n"
+    form = Form(TYPE)
+    found = [*form.feed(head + b"{}\r\n--b--")]
+    assert found[:2] == [Part("file", "a.jsonl"), b"{}"]
+
+
+def test_a_form_of_many_parts_is_refused() -> None:
+    """None of them is a file, so each would be kept in memory."""
+    with pytest.raises(MillraceError, match="more than 64 parts"):
+        read(body(*[(f"field-{n}", b"x") for n in range(65)]), 1000)
 
 
 async def posted(url: str, content: Any, headers: dict[str, str] | None = None) -> tuple[int, str]:
@@ -194,3 +210,31 @@ def _narrow(start: Start, change: Callable[[dict[str, Any]], object]) -> Abstrac
         change(configuration)
 
     return start(changed)
+
+
+async def test_a_file_whose_row_is_not_written_leaves_no_bytes(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))) as running,
+        client_of(running.url) as client,
+    ):
+        await client.files.create(file=("a.jsonl", b"{}"), purpose="batch")
+        files = process_of(running).batches.files
+        monkeypatch.setattr(files._store, "add_file", Mock(side_effect=MillraceError("overloaded", "not now")))
+        with pytest.raises(InternalServerError, match="not now"):
+            await client.files.create(file=("b.jsonl", b"{}"), purpose="batch")
+        assert files.shares.used == 2
+        assert len([*(tmp_path / "files").iterdir()]) == 1
+
+
+async def test_a_file_without_bytes_is_not_found(start: Start, tmp_path: Path) -> None:
+    """It is deleted between its row and its first byte."""
+    async with (
+        start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))) as running,
+        client_of(running.url) as client,
+    ):
+        made = await client.files.create(file=("a.jsonl", b"{}"), purpose="batch")
+        (tmp_path / "files" / made.id).unlink()
+        with pytest.raises(NotFoundError, match=made.id):
+            await client.files.content(made.id)

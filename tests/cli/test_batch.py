@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from millrace.errors import MillraceError
 from millrace_client.batch.command import batch as batch_command
 from tests.support.batches import chat, client_of, jsonl, started
 from tests.support.paths import REPOSITORY
 from tests.support.processes import ENVIRONMENT, PATIENCE_S
-from tests.support.server import Running, Start
+from tests.support.server import Running, Start, process_of
 from tests.support.tenants import shared_server
 
 SLOW = "[tokens=40] [rate=20]"  # two seconds
@@ -98,6 +99,28 @@ async def test_a_run_that_is_stopped_goes_on_where_it_is(millrace: Running, tmp_
     assert millrace.calls == 1
 
 
+async def test_a_server_that_has_no_time_for_a_look_is_looked_at_again(
+    millrace: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = requests_in(tmp_path, [chat("a", f"Tell {SLOW}", model="small")])
+    async with client_of(millrace.url) as client:
+        await client.batches.list()
+        batches, refused = process_of(millrace).batches, 0
+        find = batches.find
+
+        async def refuses_at_first(*arguments: str) -> Any:
+            nonlocal refused
+            refused += 1
+            if refused <= 3:
+                raise MillraceError("overloaded", "the disk of the server does not answer; try again")
+            return await find(*arguments)
+
+        monkeypatch.setattr(batches, "find", refuses_at_first)
+        await run(millrace.url, "run", requests, "-o", tmp_path / "a")
+    assert refused > 3
+    assert len(read(tmp_path / "a")) == 1
+
+
 async def test_one_model_for_all_lines(millrace: Running, tmp_path: Path) -> None:
     requests = requests_in(tmp_path, [chat("a", "Hello", model="gpt-9"), "{", chat("b", "Hello there")])
     await run(millrace.url, "run", requests, "-o", tmp_path / "a", "--model", "large", "--in-flight", "1", code=1)
@@ -136,6 +159,7 @@ async def test_a_key_comes_from_a_variable(start: Start, tmp_path: Path) -> None
     [
         (["{}"], ["-o", "answers.jsonl"], "no line names one of /v1/chat/completions"),
         ([chat("a", "x")], ["-o", "{requests}"], "its answers would replace it"),
+        ([chat("a", "x")], ["-o", "a", "--errors", "./a"], "it is for answers and for errors"),
         ([chat("a", "x")], [], "Missing option '-o' / '--output'"),
         ([chat("a", "x")] * 50_001, ["-o", "answers.jsonl"], "50,001 lines; a batch has at most 200 MB and 50,000"),
     ],

@@ -128,6 +128,7 @@ def test_help_and_version() -> None:
             "budgets",
             "cache",
             "calibrate",
+            "chat",
             "check-config",
             "demo",
             "doctor",

@@ -43,9 +43,82 @@ async def test_a_good_run_is_0(millrace: Running, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     code, out, errors = await ended("--url", millrace.url, "--requests", "30", "--json", str(file))
     assert (code, errors) == (0, "")
-    for word in ("TTFT", "ITL", "total", "tokens/s", "answered by", "cache hits", "cost", "30 completed"):
+    for word in (
+        "TTFT",
+        "ITL",
+        "TPOT",
+        "E2E",
+        "seed 0",
+        "tokens/s",
+        "answered by",
+        "cache hits",
+        "cost",
+        "30 completed",
+    ):
         assert word in out
     assert json.loads(file.read_bytes())["ended"] == 30
+
+
+async def test_a_threshold_decides(millrace: Running, tmp_path: Path) -> None:
+    """Crossed, it fails the run and says the value; those about errors decide how many errors are too many."""
+    file = tmp_path / "mix.txt"
+    file.write_text("x [fault=error]\nWhat is a millrace?\n")
+    few = ("--url", millrace.url, "--requests", "12", "--prompts", str(file), "--seed", "3")
+    code, out, _ = await ended(*few, "--fail-if", "error_rate>99%", "--slo", "e2e=30s", "--fail-if", "goodput<1%")
+    assert code == 0
+    assert "goodput" in out
+    code, out, _ = await ended(*few, "--fail-if", "error_rate>1%", "--fail-if", "p99_ttft>30s")
+    assert (code, out.count("failed: error_rate>1%: it is")) == (1, 1)
+    assert "failed: p99_ttft>30s: there are too few samples to tell" in out
+
+
+async def test_a_comparison_and_its_page(millrace: Running, tmp_path: Path) -> None:
+    """Everything at once: two servers, a warm-up, thresholds on a ratio, JSON and the page with both in it."""
+    page, figures = tmp_path / "report.html", tmp_path / "figures.json"
+    code, out, errors = await ended(
+        *("--url", millrace.url, "--compare", millrace.large.base_url, "--rate", "40", "--duration", "1.5"),
+        *("--warmup", "0.5", "--slo", "ttft=5s", "--fail-if", "ratio_p50_e2e>1000", "--seed", "7"),
+        *("--html", str(page), "--json", str(figures), "--fresh", "--drain", "9"),
+    )
+    assert (code, errors) == (0, "")
+    for words in ("seed 7", "after 0.5 s of warm-up", "the bare upstream", "Millrace / the bare upstream", "goodput"):
+        assert words in out
+    read = json.loads(figures.read_bytes())
+    assert read["course"]["offered"] == read["compare"]["course"]["offered"] == read["ended"]
+    assert read["course"]["warmup"] == read["compare"]["course"]["warmup"] > 0
+    html = page.read_text("utf-8")
+    for words in ("<svg", "TTFT over time", "Requests per second", "the bare upstream", "prefers-color-scheme: dark"):
+        assert words in html
+    assert "<script" not in html
+    assert "http" not in html.replace("http-equiv", "").replace("http_", "")  # it needs no network
+
+
+async def test_no_comparison_is_3(millrace: Running) -> None:
+    code, out, errors = await ended("--url", millrace.url, "--compare", "http://127.0.0.1:9")
+    assert (code, out) == (3, "")
+    assert "nothing answers at http://127.0.0.1:9/v1" in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--slo", "speed=5s"], "'speed=5s' is no bound"),
+        (["--fail-if", "p99_tfft>5s"], "NAME is STATISTIC_TIME"),
+        (["--fail-if", "goodput<9%"], "needs --slo"),
+        (["--fail-if", "ratio_p50_ttft>2"], "needs --compare"),
+        (["--compare", "ftp://x"], "no http:// or https:// address"),
+        (["--concurrency", "5", "--lanes", "5"], "give one of them"),
+        (["--concurrency", "500", "--connections", "2"], "raise --connections"),
+        (["--warmup", "10"], "leaves nothing to measure"),
+        (["--rate", "inf"], "is no number to work with"),
+        (["--fail-if", "errors>nan"], "'nan' is no number"),
+    ],
+)
+def test_options_that_cannot_be_are_2(words: list[str], said: str) -> None:
+    """Before anything is sent; the message names the option and what to do."""
+    done = CliRunner().invoke(client, ["load", "--url", "ws://127.0.0.1:9", *words])
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.replace("│", " ").split())
 
 
 async def test_json_on_standard_output_is_alone_there(millrace: Running) -> None:

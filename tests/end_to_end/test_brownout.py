@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from millrace.simulator import LARGE, SMALL, Simulator
+from tests.support.live_server import live_server
 from tests.support.server import Start, configuration_for, serving, without_delays
 from tests.support.waiting import until
 from tests.support.wire_client import Event, WireClient, check_response, wire_client
@@ -245,3 +246,19 @@ async def test_a_webhook_is_told_of_each_step_once_an_account(monkeypatch: pytes
     assert warn["spent_usd"] + warn["left_usd"] == pytest.approx(warn["limit_usd"]) == pytest.approx(DOLLARS)
     assert {key for _, key in received} == {"Bearer hook-secret"}
     assert "talk" not in json.dumps(notices)
+
+
+async def test_a_webhook_that_a_reload_brings_is_told_of_the_next_step() -> None:
+    async with hook() as (url, received), live_server() as live, wire_client(live.running.ws_url) as client:
+        budget()(live.configuration)
+        await live.reload()
+        await talk(client, 8100)
+        live.configuration["budgets"] = {"webhook": url}
+        assert (await live.reload())["changed"] == ["budgets.webhook"]
+        await talk(client, 1000)
+        await until(lambda: bool(received))
+        assert [notice["step"] for notice, _ in received] == ["small"]
+        live.configuration["budgets"] = {}
+        await live.reload()
+        await talk(client, 1500)
+    assert len(received) == 1

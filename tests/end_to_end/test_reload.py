@@ -258,8 +258,8 @@ async def test_budgets_hold_from_the_next_request_on_and_count_what_was_spent_be
         live.configuration["limits"] = {"dollars_per_day": "0.000001"}
         live.configuration["budgets"] = {"at": {}, "webhook": "http://127.0.0.1:9/told"}
         outcome = await live_reload_by(live, tmp_path)
-        assert outcome["changed"][0] == "limits.dollars_per_day"
-        assert outcome["needs_restart"] == ["budgets.webhook"]
+        assert {"limits.dollars_per_day", "budgets.webhook"} <= {*outcome["changed"]}
+        assert outcome["needs_restart"] == []
         refused = (await client.ask("Two"))[-1]
         assert (refused["type"], refused["error"]["code"]) == ("error", "budget_exceeded")
         live.configuration["limits"] = {"tenant": {"dollars_per_month": "0.000001"}, "max_output_tokens": 5}

@@ -29,7 +29,7 @@ def test_every_section_that_changes_exists() -> None:
         ("guards.secrets", True, True),
         ("limits.dollars_per_day", "3", True),
         ("limits.tenant.in_flight", 3, True),
-        ("budgets.webhook", "https://hooks.example/millrace", False),
+        ("budgets.webhook", "https://hooks.example/millrace", True),
         ("server.origins", ["https://app.example"], True),
         ("cache.semantic", False, True),
         ("evidence.dollars_per_day", "0", True),

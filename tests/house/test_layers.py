@@ -51,6 +51,7 @@ ROOMS = [
     "runs",
     "dialects",
     "accounts",
+    "telemetry",
     "funnel",
     "evidence",
     "wire",

@@ -1,13 +1,14 @@
 """PROTOCOL.md and the code have the same events, endpoints, options, numbers and errors."""
 
 import re
+from typing import get_args
 
 import msgspec
 import pytest
 
 from millrace import app, settings
 from millrace.errors import RULES
-from millrace.wire import contracts, limits, responses as wire
+from millrace.wire import asyncapi, contracts, limits, responses as wire, ui_chunks
 from millrace.wire.options import Options
 from tests.support.paths import REPOSITORY
 from tests.support.server import configuration_for
@@ -41,6 +42,13 @@ def test_every_event_of_the_server_is_specified_and_no_other() -> None:
 def test_every_frame_of_a_client_is_specified_and_no_other() -> None:
     written = [name for row in rows("Client to server") for name in named(row[0])]
     assert sorted(written) == sorted(contracts.tag(shape) for shape in contracts.RECEIVED)
+
+
+def test_every_frame_and_chunk_of_a_chat_is_specified_and_no_other() -> None:
+    tables = [table.splitlines() for table in section("Chats").split("\n\n") if table.startswith("| ")]
+    written = [sorted(name for line in table[2:] for name in named(line.split(" | ")[0])) for table in tables]
+    shapes = [asyncapi.CHAT_RECEIVED, asyncapi.CHAT_SENT, get_args(ui_chunks.ServerChunk)]
+    assert written == [sorted(map(contracts.tag, kinds)) for kinds in shapes]
 
 
 @pytest.mark.parametrize(

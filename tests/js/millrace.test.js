@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import test from "node:test";
 
-import { connect } from "../../static/millrace.js";
+import { connect, MillraceError } from "../../static/millrace.js";
 import { fetch, FakeSocket, WebSocket } from "./socket.js";
 
 const WIRE = new URL("../support/captured/", import.meta.url);
@@ -207,9 +207,105 @@ test("a refusal finds its request by event_id, even behind a running one or with
 test("a reader of the events gets the refusal as an error", async () => {
   const { client, socket } = await connected();
   const answer = client.stream("?");
-  const error = { code: "invalid_request", message: "no", param: null };
+  const error = { type: "novel_error", code: "odd", message: "no", param: null };
   socket.receive({ type: "error", status: 400, event_id: answer.eventId, error });
-  await assert.rejects(answer[Symbol.asyncIterator]().next(), { name: "MillraceError", code: "invalid_request" });
+  await assert.rejects(answer[Symbol.asyncIterator]().next(), { name: "MillraceError", code: "odd" });
+});
+
+for (const [type, name] of [
+  ["invalid_request_error", "InvalidRequestError"],
+  ["authentication_error", "AccessError"],
+  ["permission_error", "AccessError"],
+  ["rate_limit_error", "RateLimitError"],
+  ["insufficient_quota", "BudgetError"],
+  ["timeout_error", "TimedOutError"],
+  ["upstream_error", "UpstreamError"],
+  ["server_error", "ServerError"],
+]) {
+  test(`an error has the class of its type: ${type}`, async () => {
+    const { client, socket } = await connected();
+    const { eventId, done } = client.stream("?");
+    const error = { type, code: "c", message: "m", param: null, retry_after_ms: 5 };
+    socket.receive({ type: "error", status: 400, event_id: eventId, error });
+    const raised = await done.catch((error) => error);
+    assert.ok(raised instanceof MillraceError);
+    assert.deepEqual([raised.name, raised.code, raised.message, raised.retryAfterMs], [name, "c", "m", 5]);
+  });
+}
+
+test("ask gives the whole answer and its bill", async () => {
+  const golden = goldens().find(({ name }) => name === "revised");
+  assert.ok(golden);
+  const { client, socket } = await connected();
+  const asked = client.ask("anything", { lane: "golden" });
+  socket.receive(...golden.events);
+  const { response, ...reply } = await asked;
+  assert.equal(response.status, "completed");
+  assert.deepEqual(
+    [reply.text, reply.status, reply.route, reply.check, reply.reason, reply.costUsd],
+    [golden.text, "completed", "large", "unsure", null, response.usage?.cost_usd],
+  );
+});
+
+test("ask raises why a response has failed, and tells the tools that are called", async () => {
+  for (const [name, expected] of [["failed", "UpstreamError"], ["called", ""]]) {
+    const golden = goldens().find((one) => one.name === name);
+    assert.ok(golden);
+    const { client, socket } = await connected();
+    const asked = client.ask("anything", { lane: "golden" });
+    socket.receive(...golden.events);
+    if (expected) await assert.rejects(asked, { name: expected, code: "upstream_truncated" });
+    else assert.equal((await asked).toolCalls[0].name, "get_weather");
+  }
+});
+
+test("a signal cancels, before and while it runs, and is forgotten at the end", async () => {
+  const { client, socket } = await connected();
+  const early = client.stream("?", { signal: AbortSignal.abort() });
+  assert.equal((await early.done).status, "cancelled");
+  assert.equal(socket.sent.length, 0, "it is never sent");
+
+  const controller = new AbortController();
+  const answer = client.stream("?", { lane: "x", signal: controller.signal });
+  assert.equal(socket.sent[0].signal, undefined);
+  const v = voice("x");
+  socket.receive(v.created());
+  controller.abort();
+  assert.deepEqual(socket.sent[1], { type: "response.cancel", response_id: "resp_x" });
+  socket.receive(v.ends("cancelled"));
+  assert.equal((await answer.done).status, "cancelled");
+
+  const later = new AbortController();
+  const other = client.stream("?", { lane: "y", signal: later.signal });
+  const w = voice("y");
+  socket.receive(w.created(), w.ends());
+  await other.done;
+  await null;
+  later.abort();
+  assert.equal(socket.sent.length, 3, "an ended answer is not cancelled");
+});
+
+test("a resumed answer obeys a signal too", async () => {
+  const { client, socket } = await connected();
+  const controller = new AbortController();
+  client.resume("resp_1", { epoch: "e", signal: controller.signal });
+  controller.abort();
+  assert.deepEqual(socket.sent[1], { type: "response.cancel", response_id: "resp_1" });
+});
+
+test("outside of a browser the address is needed, and a key goes as a header", async () => {
+  await assert.rejects(connect({ WebSocket, fetch }), { name: "ConnectionFailedError", message: /url: missing/ });
+  const globals = /** @type {any} */ (globalThis);
+  const before = globals.WebSocket;
+  globals.WebSocket = FakeSocket;
+  await connect({ url: URL_, key: "mr_secret", fetch });
+  assert.deepEqual(FakeSocket.last.protocols, {
+    protocols: ["millrace.v1"],
+    headers: { Authorization: "Bearer mr_secret" },
+  });
+  globals.WebSocket = undefined;
+  await assert.rejects(connect({ url: URL_, fetch }), { code: "connection_failed", message: /Node 22/ });
+  globals.WebSocket = before;
 });
 
 test("a connection closed for good ends every answer, and refuses new ones", async () => {

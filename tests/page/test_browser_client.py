@@ -1,11 +1,14 @@
 """millrace.js in a real browser against a whole server, with a network that breaks."""
 
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Page
 
 from tests.support.browser import CHROMIUM, launched_browser
+from tests.support.processes import server_process
 from tests.support.proxy import proxy_to
 from tests.support.server import Running, Start
 
@@ -14,7 +17,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 ASK = """async ([question, options]) => {
     const { connect } = await import("/millrace.js");
     window.states = [];
-    const client = await connect({ onState: (state) => window.states.push(state) });
+    const client = window.client = await connect({ onState: (state) => window.states.push(state) });
     window.numbers = [];
     window.answer = client.stream(question, options);
     window.read = (async () => {
@@ -70,3 +73,23 @@ async def test_another_process_is_asked_again_with_a_key_only(page: Page, start:
         assert (end["failed"], end["status"], end["text"]) == (None, "completed", end["whole"])
     else:
         assert end["failed"] == "resume_expired"
+
+
+async def test_a_server_restarts_in_mid_stream_and_while_nothing_runs(page: Page, start: Start, tmp_path: Path) -> None:
+    """Killed in the middle of an answer, then stopped while idle: the page goes on with each next process by itself."""
+    async with proxy_to(None) as proxy, server_process(tmp_path, 5) as first, start() as third:
+        async with start() as second:
+            proxy.target = first.url
+            await page.goto(proxy.url)
+            await page.evaluate(ASK, [LONG, {"onDisconnect": "detach", "idempotencyKey": "story"}])
+            await page.wait_for_function(SOME_WORDS, arg=20)
+            first.stop(signal.SIGKILL)
+            proxy.target = second.url
+            end = await page.evaluate(END)
+            assert (end["failed"], end["status"], second.calls) == (None, "completed", 1)
+            assert end["text"] == end["whole"] != ""
+            proxy.target = third.url
+        reply = await page.evaluate("async () => (await window.client.ask('What is 2 + 2?')).text")
+        assert (reply, third.calls) == ("2 + 2 = 4.", 1)
+        states = await page.evaluate("window.states")
+        assert states == ["connected", "broken", "connected", "draining", "connected"]

@@ -42,10 +42,13 @@ def test_the_client_and_the_arithmetic_under_node() -> None:
     run(node, "--test")
 
 
-def test_the_types_of_all_javascript() -> None:
+def test_the_types_of_all_javascript_and_those_of_the_package(tmp_path: Path) -> None:
+    """After a change of millrace.js: `npm run types --prefix tests/js`."""
     if not TSC.exists() or shutil.which("node") is None:
         pytest.skip("TypeScript is not installed; install it with: npm ci --prefix tests/js")
-    run(TSC, "-p", ".")
+    run(TSC, "-p", ".", "--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--outDir", tmp_path)
+    for written in (REPOSITORY / "static" / "types").iterdir():
+        assert written.read_text("utf-8") == (tmp_path / "static" / written.name).read_text("utf-8"), written.name
 
 
 def test_the_lock_file_names_no_registry() -> None:

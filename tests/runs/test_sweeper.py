@@ -84,6 +84,7 @@ def process(keys: Keys) -> Process:
         reports=nothing,
         settings=nothing,
         embeddings=embeddings,
+        chats=nothing,
         router_reports=nothing,
         batches=nothing,
         levers=nothing,

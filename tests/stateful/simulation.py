@@ -31,10 +31,12 @@ from millrace.runs.sweeper import Sweeper
 from millrace.stores.limits import MemoryLimiter
 from millrace.types import Model, Usage
 from millrace.web import drain, endpoints
+from millrace.web.chats import Chats
 from millrace.web.messages import create_message
 from millrace.web.process import Process
 from millrace.web.refusals import refusal
-from millrace.web.session import Closed, Session
+from millrace.web.session import Session
+from millrace.web.socket_session import Closed
 from millrace.wire.limits import CloseCode
 from tests.stateful.clients import ConnectionChecker, Faults, HttpClient, WebSocketClient
 from tests.stateful.clock import ManualLoop
@@ -137,6 +139,7 @@ class Simulation:
                 None, self.limiter, self.ledger, RoomyDisk(), memory, self._wall, max_running=MAX_RUNNING
             ),
             memory=memory,
+            chats=Chats(self.runs),
             levers=cast("Any", None),
             drain_s=DRAIN_S,
             max_age_s=MAX_AGE_S,

@@ -26,6 +26,7 @@ class ChatServer(ScriptedServer):
         """Answer one request."""
         body = await self.body_of(request)
         self.asked.append(body)
+        self.heads.append(request.headers)
         return await self.stream(request, self._events(body))
 
     def _events(self, body: Fields) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
-from millrace.wire import contracts
+from millrace.wire import asyncapi, contracts
 
 Direction = Literal["sent", "received"]  # by the server
 Document = dict[str, Any]
@@ -14,6 +14,13 @@ Document = dict[str, Any]
 def validate(frame: Document, direction: Direction) -> None:
     """Fail unless the AsyncAPI document has this frame; what a client sends may have more fields."""
     validators = _messages(direction)
+    assert frame.get("type") in validators, f"not in the contract: {frame}"
+    _check(validators[frame["type"]], frame)
+
+
+def validate_chat(frame: Document) -> None:
+    """Fail unless the AsyncAPI document has this frame of the server in a chat."""
+    validators = _chat_messages()
     assert frame.get("type") in validators, f"not in the contract: {frame}"
     _check(validators[frame["type"]], frame)
 
@@ -37,11 +44,22 @@ def _check(validator: jsonschema_rs.Draft202012Validator, document: Document) ->
 
 @cache
 def _messages(direction: Direction) -> dict[str, jsonschema_rs.Draft202012Validator]:
-    document = contracts.asyncapi("test")
+    document = asyncapi.document("test")
     shapes = contracts.SENT if direction == "sent" else contracts.RECEIVED
     payloads = {contracts.tag(shape): document["components"]["messages"][contracts.tag(shape)] for shape in shapes}
     return {
         name: _validator(message["payload"], document, closed=direction == "sent") for name, message in payloads.items()
+    }
+
+
+@cache
+def _chat_messages() -> dict[str, jsonschema_rs.Draft202012Validator]:
+    document = asyncapi.document("test")
+    return {
+        contracts.tag(shape): _validator(
+            document["components"]["messages"][asyncapi.name_of(shape)]["payload"], document
+        )
+        for shape in asyncapi.CHAT_SENT
     }
 
 

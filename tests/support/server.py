@@ -97,13 +97,15 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Running]]
 
 
 @contextlib.asynccontextmanager
-async def started(change: Callable[[dict[str, Any]], None] = lambda _: None) -> AsyncIterator[Running]:
+async def started(
+    change: Callable[[dict[str, Any]], None] = lambda _: None, environ: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Running]:
     """Run a server; `change` edits its configuration. The models answer at once unless a prompt says otherwise."""
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         configuration = configuration_for(small.base_url, large.base_url)
         change(configuration)
         connections: set[Any] = set()
-        async with serving(configuration, connections=connections) as url:
+        async with serving(configuration, connections=connections, environ=environ) as url:
             yield Running(url, small, large, connections)
 
 

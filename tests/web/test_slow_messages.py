@@ -115,7 +115,7 @@ async def test_many_messages_may_be_on_their_way_for_ever(impatient: Running) ->
 async def test_what_is_not_read_does_not_count(impatient: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a long frame waits for its thread, what is behind it waits in the socket: that is our time."""
     gate = asyncio.Event()
-    monkeypatch.setattr("millrace.web.session.in_thread", held_up(gate))
+    monkeypatch.setattr("millrace.web.socket_session.in_thread", held_up(gate))
     asked = json.dumps({"type": "response.create", "model": "small", "input": "hello", "pad": "x" * 20_000}).encode()
     ping = frame(TEXT, b'{"type":"millrace.ping"}')
     async with slow_client(impatient.url) as client:

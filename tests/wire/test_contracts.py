@@ -12,7 +12,7 @@ import pytest
 from starlette.routing import Route
 
 from millrace import __version__, app, settings
-from millrace.wire import contracts, requests
+from millrace.wire import asyncapi, contracts, requests
 from tests.support import frames
 from tests.support.paths import REPOSITORY
 from tests.support.server import Running, configuration_for
@@ -26,7 +26,7 @@ EVENTS: list[dict[str, Any]] = [
     for path in sorted((REPOSITORY / "tests" / "support" / "captured").glob("*.json"))
     for event in json.loads(path.read_text("utf-8"))["events"]
 ]
-DOCUMENTS = {"asyncapi": contracts.asyncapi("1.2.3"), "openapi": contracts.openapi("1.2.3")}
+DOCUMENTS = {"asyncapi": asyncapi.document("1.2.3"), "openapi": contracts.openapi("1.2.3")}
 
 
 def specification(path: Path) -> jsonschema_rs.Validator:
@@ -119,15 +119,16 @@ def test_the_endpoints_of_the_document_are_those_of_the_server() -> None:
     served = {
         (method.lower(), route.path_format)
         for route in routes
-        if isinstance(route, Route) and route.path not in ("/asyncapi.json", "/openapi.json")
+        if isinstance(route, Route) and route.path not in ("/asyncapi.json", "/openapi.json", "/metrics")
         for method in (route.methods or set()) - {"HEAD"}
     }
     documented = {(method, path) for path, methods in DOCUMENTS["openapi"]["paths"].items() for method in methods}
-    assert served - {("get", "/v1/responses")} == documented  # that one is the WebSocket
+    websockets = {("get", "/v1/responses"), ("get", "/v1/chat/ws")}
+    assert served - websockets == documented
 
 
 async def test_the_server_publishes_them(millrace: Running) -> None:
-    assert await got(f"{millrace.url}/asyncapi.json") == contracts.asyncapi(__version__)
+    assert await got(f"{millrace.url}/asyncapi.json") == asyncapi.document(__version__)
     assert await got(f"{millrace.url}/openapi.json") == contracts.openapi(__version__)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -99,13 +98,6 @@ class _Sized(aiohttp.payload.AsyncIterablePayload):
     def __init__(self, pieces: AsyncIterator[bytes], size: int) -> None:
         super().__init__(pieces)
         self._size = size
-
-
-def pieces_of(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file."""
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            yield piece
 
 
 async def off_the_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

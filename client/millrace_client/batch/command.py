@@ -91,6 +91,8 @@ def run(  # noqa: PLR0913 - the options of a command
     )
     if wanted.output.resolve() == requests.resolve() or wanted.errors.resolve() == requests.resolve():
         raise click.UsageError(f"{requests}: its answers would replace it; name another file with --output, --errors")
+    if wanted.output.resolve() == wanted.errors.resolve():
+        raise click.UsageError(f"{output}: it is for answers and for errors; name another file with --errors")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     sys.exit(_asked(url, key_env, lambda api: run_batch(api, wanted, console)))
 

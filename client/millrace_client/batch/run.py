@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from millrace.errors import MillraceError
 from millrace.wire.batches import IN_FLIGHT, BatchObject
 from millrace_client.batch import answers
 from millrace_client.batch.api import BatchApi, off_the_loop
@@ -99,8 +100,9 @@ async def _followed(api: BatchApi, batch: BatchObject, console: Console) -> Batc
             try:
                 batch = await api.batch(batch.id)
                 seen_at = time.monotonic()
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                if time.monotonic() - seen_at > AWAY_S:
+            except (aiohttp.ClientError, TimeoutError, OSError, MillraceError) as error:
+                will_pass = not isinstance(error, MillraceError) or error.rule.retry
+                if not will_pass or time.monotonic() - seen_at > AWAY_S:
                     raise
                 bar.update(task, description="the server is away")
         _show(bar, task, batch)

@@ -1,51 +1,72 @@
-"""One request of a load test, from its intended start to its terminal."""
+"""One request of a load test, from its intended start to its end."""
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol
 
-from millrace.errors import MillraceError
-from millrace.wire import responses as wire
 from millrace_client.load.prompts import CANCELLED, COMPLETED, FAILED, Row
-from millrace_client.stream import ConnectionLostError, Event, Stream
 
-REFUSED, LOST, INCOMPLETE = "refused", "lost", "incomplete"  # statuses; the first two have no response
+REFUSED, LOST, INCOMPLETE = "refused", "lost", "incomplete"  # statuses; the first two have no answer
 ANSWERED = (COMPLETED, INCOMPLETE)
 CAPPED = "max_output_tokens"  # counts as an answer
+UNREACHABLE = "unreachable"  # no connection could be opened
 
 
 @dataclass(slots=True)
 class Timeline:
-    """When the deltas of one answer arrived, in seconds from its intended start."""
+    """When the deltas of one answer were read from the socket, in seconds from its intended start."""
 
     due: float
+    sent: float | None = None  # seconds from `due` until the request was handed to the socket
     first: float | None = None
     standing: float | None = None  # the first delta that was not taken back
+    last: float | None = None
     gaps: array[float] = field(default_factory=lambda: array("d"))  # between deltas of the same model
     escalated: bool = False  # the other model took over
     revised: bool = False  # and deltas that had arrived were taken back
-    _last: float | None = None
+    _before: float | None = None
     _last_number: int = -1
     _standing_number: int = -1
 
-    def take(self, event: Event, now: float) -> None:
-        """Record an event that arrived at `now`."""
-        if isinstance(event, wire.TextDelta):
-            if self._last is not None:
-                self.gaps.append(now - self._last)
-            self._last, self._last_number = now, event.sequence_number
-            if self.first is None:
-                self.first = now - self.due
-            if self.standing is None:
-                self.standing, self._standing_number = now - self.due, event.sequence_number
-        elif isinstance(event, wire.Revise):
-            self.escalated = True
-            self.revised = self.revised or self._last_number > event.keep_through
-            self._last = None  # the wait for the other model is no gap between tokens
-            if self._standing_number > event.keep_through:
-                self.standing = None
+    def send(self, now: float) -> None:
+        """Record that the request was sent; of one that was sent again the first time counts."""
+        if self.sent is None:
+            self.sent = now - self.due
+
+    def delta(self, now: float, number: int = 0) -> None:
+        """Record text that was read at `now`; `number` is its sequence number."""
+        since = now - self.due
+        if self._before is not None:
+            self.gaps.append(since - self._before)
+        self._before = self.last = since
+        self._last_number = number
+        if self.first is None:
+            self.first = since
+        if self.standing is None:
+            self.standing, self._standing_number = since, number
+
+    def revise(self, keep_through: int) -> None:
+        """Record that another model took over, and that deltas after `keep_through` do not stand."""
+        self.escalated = True
+        self.revised = self.revised or self._last_number > keep_through
+        self._before = None  # the wait for the other model is no gap between tokens
+        if self._standing_number > keep_through:
+            self.standing = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the end of a request says of it: who answered, and the bill."""
+
+    tokens: int = 0  # of the output
+    reasoning: int = 0  # of these, not shown
+    route: str = "?"
+    cache: str = "?"
+    cost: Decimal | None = None  # None: the server did not say
+    saved: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +78,8 @@ class Sample:
     code: str | None  # of the error, or why it is incomplete
     timeline: Timeline
     total: float  # seconds from the intended start to the end
-    response: wire.ResponseBody | None  # with its bill, if it ended with a terminal
+    answer: Answer | None  # None if it ended without a terminal
+    knows_codes: bool = True  # whether its server fails with Millrace's codes, which rows may expect
 
     @property
     def error(self) -> str | None:
@@ -69,42 +91,47 @@ class Sample:
             return None if is_expected else self.code or self.status
         if expect in endings or (expect == FAILED and self.status == REFUSED):
             return None
+        if not self.knows_codes and expect not in {COMPLETED, CANCELLED} and self.status not in ANSWERED:
+            return None
         return f"{self.code or self.status} instead of {expect}"
 
+    @property
+    def service(self) -> float:
+        """Seconds from when the request was sent to its end."""
+        return self.total - (self.timeline.sent or 0.0)
 
-async def watch(stream: Stream, row: Row, due: float) -> Sample:
-    """Read a request to its end; cancel it after `cancel_after_ms`, if its row has that."""
-    loop = asyncio.get_running_loop()
-    timeline = Timeline(due)
-    timer = None if row.cancel_after_ms is None else loop.call_later(row.cancel_after_ms / 1000, stream.cancel)
-    status, code = LOST, None
-    try:
-        async for event in stream:
-            timeline.take(event, loop.time())
-    except MillraceError as error:
-        status, code = REFUSED, error.code
-    except ConnectionLostError:
-        code = "connection_lost"
-    finally:
-        if timer is not None:
-            timer.cancel()
-    total = loop.time() - due
-    if code is not None:
-        return Sample(row=row, status=status, code=code, timeline=timeline, total=total, response=None)
-    response = stream.response
-    assert response is not None, "a stream that ends without an error has a terminal"
-    return Sample(
-        row=row, status=response.status, code=_code(response), timeline=timeline, total=total, response=response
-    )
+    @property
+    def tpot(self) -> float | None:
+        """Seconds for each output token after the first; None where one model did not write all of a stream."""
+        timeline, answer = self.timeline, self.answer
+        tokens = answer.tokens - answer.reasoning if answer else 0
+        if timeline.first is None or timeline.last is None or timeline.escalated or tokens < 2:  # noqa: PLR2004
+            return None
+        return (timeline.last - timeline.first) / (tokens - 1) if timeline.gaps else None
 
 
-def unreachable(row: Row, due: float) -> Sample:
-    """Return the sample of a request for which no connection could be opened."""
-    total = asyncio.get_running_loop().time() - due
-    return Sample(row=row, status=LOST, code="unreachable", timeline=Timeline(due), total=total, response=None)
+class Target(Protocol):
+    """A server under load."""
 
+    name: str
 
-def _code(response: wire.ResponseBody) -> str | None:
-    if response.error is not None:
-        return response.error.code
-    return response.incomplete_details.reason if response.incomplete_details else None
+    @property
+    def losses(self) -> int:
+        """The number of connections that broke."""
+        ...
+
+    async def open(self) -> None:
+        """Open the connections; raises what hinders it."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    async def ask(self, lane: int, row: Row, due: float) -> Sample:
+        """Send a request in one of the lanes and wait for its end."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel all requests that run; each still ends."""
+        ...

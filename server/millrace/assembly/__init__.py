@@ -33,6 +33,7 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
+from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.exact import SqliteExactCache
@@ -70,6 +71,8 @@ from millrace.stores.ratios import SqliteRatios
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
 from millrace.stores.spending import SqliteSpending
+from millrace.telemetry.metrics import Metrics
+from millrace.web.chats import Chats
 from millrace.web.process import Process
 
 __all__ = [
@@ -127,6 +130,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
+        watched = await parts.enter_async_context(watching(settings, ledger, epoch))
+        sweeper.on_late = watched.figures.late
         spending = SqliteSpending(database)
         schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
         common = Common(
@@ -134,7 +139,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             exact=exact,
             semantic=semantic,
             deleted=deletions,
-            ledger=ledger,
+            ledger=watched.ledger,
             schemas=schemas,
             own_checks=tuple(own_checks()),
             lessons=Lessons() if learns else None,
@@ -147,6 +152,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         live = LiveFunnels(settings, common)
         parts.callback(live.close)
+        watched.providers.settings = lambda: live.settings
         await counting.load_encodings(live.funnels.catalog)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
@@ -164,7 +170,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, spending, present, WALL)
-        limiter = await parts.enter_async_context(limiting(settings, spending, handover, memory, CLOCK, WALL))
+        limits = limiting(settings, spending, handover, memory, CLOCK, WALL)
+        limiter, renew_webhook = await parts.enter_async_context(limits)
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -186,11 +193,12 @@ async def assembled(  # noqa: PLR0915 - all parts
         embeddings = Embeddings(
             models.served_embeddings(settings, connections, WALL),
             limiter,
-            ledger,
+            watched.ledger,
             database,
             memory,
             WALL,
             max_running=settings.server.max_running,
+            traced=watched.traced,
         )
         reports = judging.reports_of(settings.evidence, settings.cache, judged, ledger, WALL)
         router_reports = router.reports_of(settings.router, routed, WALL)
@@ -201,6 +209,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             connections,
             gate,
             limiter,
+            renew_webhook,
             embeddings,
             asking,
             learned,
@@ -211,7 +220,8 @@ async def assembled(  # noqa: PLR0915 - all parts
             WALL,
         )
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
-        intake = Intake(funnels, runs, conversations, limiter, database, schemas, CLOCK, gate.keyring.with_limits)
+        with_limits, traced = gate.keyring.with_limits, watched.traced
+        intake = Intake(funnels, runs, conversations, limiter, database, schemas, CLOCK, with_limits, traced=traced)
         batches = await parts.enter_async_context(
             running_batches(
                 settings,
@@ -220,8 +230,7 @@ async def assembled(  # noqa: PLR0915 - all parts
                 ledger,
                 present,
                 keyring,
-                connections,
-                funnels,
+                live,
                 intake,
                 runs,
                 embeddings,
@@ -249,6 +258,10 @@ async def assembled(  # noqa: PLR0915 - all parts
             reports=reports,
             router_reports=router_reports,
             embeddings=embeddings,
+            chats=Chats(runs),
+            metrics=Metrics(
+                figures=watched.figures, access=access_of(settings), budgets=limiter.budgets, reports=reports
+            ),
             settings=live_settings,
             batches=batches,
             levers=LeversReports(SqlitePast(database), WALL, funnels.catalog.large.price),

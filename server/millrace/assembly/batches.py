@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
 from millrace.access.keys import Keyring
 from millrace.assembly.background import running
-from millrace.assembly.models import provider_batches
+from millrace.assembly.funnel import LiveFunnels
 from millrace.batches.asking import Asker
 from millrace.batches.batches import Batches
 from millrace.batches.budget import Budget
@@ -18,8 +16,6 @@ from millrace.batches.files import Files
 from millrace.batches.pace import Pace
 from millrace.batches.provided import Provided
 from millrace.batches.running import Runner
-from millrace.funnel.checks.guards import Guards
-from millrace.funnel.funnels import Funnels
 from millrace.memory import MemoryBudget
 from millrace.ports import Clock
 from millrace.runs.embeddings import Embeddings
@@ -31,7 +27,6 @@ from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.processes import Processes
-from millrace.upstreams.connections import Connections
 
 FOLDER = "files"  # in data_dir
 BACKLOG_S = 1.0  # for which the first write has waited; with more, batches wait
@@ -45,8 +40,7 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
     ledger: SqliteLedger,
     present: Processes | None,
     keyring: Keyring,
-    connections: Connections,
-    funnels: Funnels,
+    live: LiveFunnels,
     intake: Intake,
     runs: Runs,
     embeddings: Embeddings,
@@ -55,7 +49,7 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
     wall: Clock,
 ) -> AsyncIterator[Batches]:
     """Run batches meanwhile. A data_dir that keeps nothing has its files in a folder that is removed at the end."""
-    chosen, server = settings.batch, settings.server
+    chosen, server, funnels = settings.batch, settings.server, live.funnels
     async with AsyncExitStack() as parts:
         folder = Path(server.data_dir, FOLDER)
         if server.data_dir == IN_MEMORY:
@@ -90,16 +84,13 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
             principal_of=keyring.principal,
             on_taken=pace.count_own,
         )
-        # Guards look at answers on their way; those of a provider's batch are not sent there while a guard is on.
-        guarded = Guards.of(**msgspec.structs.asdict(settings.guards)) is not None
-        providers = {} if guarded else await provider_batches(settings, funnels.catalog, connections, clock, parts)
         runner = Runner(
             files=files,
             store=store,
             bills=ledger,
             asker=asker,
             budget=budget,
-            provided=Provided(providers, disk, asker),
+            provided=Provided(live.provider_batches, disk, asker, budget, clock),
             pace=pace,
             principal_of=keyring.principal,
             clock=clock,

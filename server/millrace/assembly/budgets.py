@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,8 +30,11 @@ from millrace.upstreams.webhook import PAUSES_S, Webhook
 @asynccontextmanager
 async def limiting(
     settings: Settings, spending: SqliteSpending, handover: Handover, memory: MemoryBudget, clock: Clock, wall: Clock
-) -> AsyncIterator[MemoryLimiter]:
-    """Count what has limits, in this process and in others that still run on the same data_dir."""
+) -> AsyncIterator[tuple[MemoryLimiter, Callable[[BudgetsSettings], None]]]:
+    """Count what has limits, in this process and in others that still run on the same data_dir.
+
+    Yield who does it, and what has other settings say who is told as a budget runs out.
+    """
     budgets = settings.budgets
     limiter = MemoryLimiter(clock, wall, handover.read, rules_of(settings.limits), steps_of(budgets))
     memory.add("accounts of limits", lambda: limiter.bytes_used, MOST_BYTES)
@@ -40,12 +43,14 @@ async def limiting(
     spending.prune(Today.at(wall()))
     async with AsyncExitStack() as parts:
         await parts.enter_async_context(running(handover.follow()))
-        if budgets.webhook is not None:
-            key = "" if budgets.webhook_key_env is None else os.environ.get(budgets.webhook_key_env, "")
-            webhook = Webhook(budgets.webhook, key, PAUSES_S)
-            limiter.on_reached = webhook.tell
-            await parts.enter_async_context(running(webhook.run()))
-        yield limiter
+        webhook = Webhook(budgets.webhook, _webhook_key(budgets), PAUSES_S)
+        limiter.on_reached = webhook.tell
+        await parts.enter_async_context(running(webhook.run()))
+        yield limiter, lambda budgets: webhook.renew(budgets.webhook, _webhook_key(budgets))
+
+
+def _webhook_key(budgets: BudgetsSettings) -> str:
+    return "" if budgets.webhook_key_env is None else os.environ.get(budgets.webhook_key_env, "")
 
 
 def limits_of(settings: LimitsSettings) -> Limits:

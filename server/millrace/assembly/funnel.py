@@ -26,8 +26,9 @@ from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
 from millrace.memory import Shares
-from millrace.ports import DeletedEntries, ExactCache, Ledger, SchemaValidator, SemanticCache
+from millrace.ports import DeletedEntries, ExactCache, Ledger, ProviderBatches, SchemaValidator, SemanticCache
 from millrace.settings import Settings
+from millrace.types import Tier
 from millrace.upstreams.attempt import HttpUpstream
 from millrace.upstreams.connections import Connections
 
@@ -81,6 +82,19 @@ class LiveFunnels:
         self._earlier: list[Configured] = []
         self._upstreams = self._now.upstreams  # all that may have calls
         self.funnels = Funnels(self._now.funnel)
+
+    def provider_batches(self) -> dict[Tier, ProviderBatches]:
+        """Return the batch APIs of the models as they are configured now, by the model's tier.
+
+        None while a guard is on: guards look at answers on their way.
+        """
+        is_guarded = Guards.of(**msgspec.structs.asdict(self._now.settings.guards)) is not None
+        return {} if is_guarded else models.provider_batches(self._now.served)
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the funnel that requests are taken to."""
+        return self._now.settings
 
     @property
     def bytes_used(self) -> int:

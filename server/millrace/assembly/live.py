@@ -21,7 +21,7 @@ from millrace.funnel.routing.report import RouterReports
 from millrace.ports import Clock
 from millrace.runs.asking import Asking
 from millrace.runs.embeddings import Embeddings
-from millrace.settings import CacheSettings, Fault, Settings, SettingsError
+from millrace.settings import BudgetsSettings, CacheSettings, Fault, Settings, SettingsError
 from millrace.settings.changes import Source, merged
 from millrace.stores.limits import MemoryLimiter
 from millrace.stores.reloads import SqliteReloads
@@ -41,6 +41,7 @@ class LiveSettings:
         connections: Connections,
         gate: Gate,
         limiter: MemoryLimiter,
+        renew_webhook: Callable[[BudgetsSettings], None],
         embeddings: Embeddings,
         asking: Asking,
         evidence: Evidence | None,
@@ -57,6 +58,7 @@ class LiveSettings:
         self._connections = connections
         self._gate = gate
         self._limiter = limiter
+        self._renew_webhook = renew_webhook
         self._embeddings = embeddings
         self._asking = asking
         self._evidence = evidence
@@ -124,6 +126,7 @@ class LiveSettings:
             self._gate.keyring.set_defaults(limits)
             if is_limited_anew:  # also if only the keys' own defaults differ: a budget may be new to an account
                 self._limiter.configure(rules, steps)
+            self._renew_webhook(settings.budgets)
             self._gate.origins = Origins(settings.server.origins)
 
         return begin

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -154,16 +153,12 @@ def _batch_price(model: ModelSettings) -> dict[str, Price]:
     return {BATCH_TIER: model.price.read().half if model.price_batch is None else model.price_batch.read()}
 
 
-async def provider_batches(
-    settings: Settings, catalog: Catalog, connections: Connections, clock: Clock, parts: AsyncExitStack
-) -> dict[Tier, ProviderBatches]:
+def provider_batches(served: Iterable[Served]) -> dict[Tier, ProviderBatches]:
     """Return the batch APIs of the models that have one, by the model's tier. The first deployment of each is asked."""
     found: dict[Tier, ProviderBatches] = {}
-    for each in served(settings, catalog, connections, clock):
+    for each in served:
         if each.section.batch and not each.model.own_name and each.model.tier not in found:
-            provider = OpenAIBatches(each.upstream, each.model.id)
-            parts.push_async_callback(provider.close)
-            found[each.model.tier] = provider
+            found[each.model.tier] = OpenAIBatches(each.upstream, each.model.id)
     return found
 
 

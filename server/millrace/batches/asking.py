@@ -26,7 +26,7 @@ from millrace.runs.ids import response_id
 from millrace.runs.intake import Intake, repeat_of
 from millrace.runs.kept import Kept, Repeat
 from millrace.runs.run import Run
-from millrace.types import BATCH_TIER, Batch, CacheMode, Call, Model, Request, Status, Strategy
+from millrace.types import BATCH_TIER, Batch, CacheMode, Call, Counted, Model, Request, Status, Strategy
 from millrace.wire import responses as wire
 from millrace.wire.batches import CHAT, EMBEDDINGS, BadLineError, read_line
 from millrace.wire.completions import read_completion
@@ -108,8 +108,14 @@ class Asker:
         self._principal_of = principal_of
         self._on_taken = on_taken
 
-    def call_of(self, batch: Batch, text: bytes) -> Call | None:
-        """Return the one call that a line means, if it is one model that is to answer it and nothing else matters."""
+    def call_of(self, batch: Batch, text: bytes) -> tuple[Call, Decimal] | None:
+        """Return the one call that a line means, and what it is likely to cost in a batch of its provider.
+
+        None unless it is one model that is to answer it, and nothing else matters. No answer of a provider's batch is
+        cut where a budget ends, so what counts against one stays here, too.
+        """
+        if batch.endpoint == EMBEDDINGS:
+            return None
         try:
             line = read_line(text, batch.endpoint)
             create = self._read(batch.endpoint, decode(line.body, "body"))
@@ -129,11 +135,14 @@ class Asker:
         )
         if model is None or principal is None or not is_plain:
             return None
-        return Call(model=model, prompt=prompt, key_cap=principal.limits.max_output_tokens)
+        if self._intake.has_budget(principal, create):
+            return None
+        counted = Counted(choice.estimated(prompt), self._funnels.catalog.ratios.of(model))
+        call = Call(model=model, prompt=prompt, key_cap=principal.limits.max_output_tokens, counted=counted)
+        price = model.price_of(BATCH_TIER)
+        return call, pricing.cost(pricing.booking(call, counted.input_tokens), price)
 
-    async def answer(
-        self, batch: Batch, principal: Principal, text: bytes, said_before: bytes | None = None
-    ) -> LineAnswer:
+    async def answer(self, batch: Batch, principal: Principal, text: bytes, before: Said | None = None) -> LineAnswer:
         """Return what becomes of a line; the call of its model gets what was said before. Raises `NotNowError`."""
         try:
             read = partial(read_line, text, batch.endpoint)
@@ -144,7 +153,7 @@ class Asker:
             if batch.endpoint == EMBEDDINGS:
                 answer = await self._embed(batch, principal, line.body)
             else:
-                answer = await self._run(batch, principal, line.body, said_before)
+                answer = await self._run(batch, principal, line.body, before)
         except MillraceError as error:
             answer = refused(error)
         if answer.error is not None and answer.error.rule.status in LATER and answer.error.rule.retry:
@@ -152,14 +161,16 @@ class Asker:
             raise NotNowError(answer.error.message, None if retry_ms is None else retry_ms / 1000)
         return replace(answer, custom_id=line.custom_id)
 
-    async def _run(self, batch: Batch, principal: Principal, body: bytes, said_before: bytes | None) -> LineAnswer:
+    async def _run(self, batch: Batch, principal: Principal, body: bytes, before: Said | None) -> LineAnswer:
         held = self._memory.hold(principal.tenant)
         try:
             asked, repeat = await self._request(batch, principal, body, held)
-            if said_before is not None:
+            likely = cost = pricing.ZERO
+            if before is not None and before.is_for(self._model_of(asked).id):  # what it costs is held already
                 asked = _in_provider_batch(asked)
-                said.set(Said(self._model_of(asked).id, said_before))  # for this line alone: it has a task of its own
-            likely, cost = self._reserved(choice.likely(asked, self._funnels.catalog).cost), pricing.ZERO
+                said.set(before)  # for this line alone: it has a task of its own
+            else:
+                likely = self._reserved(choice.likely(asked, self._funnels.catalog).cost)
             try:
                 with _later_if_spent(asked.max_cost):
                     run = await self._intake.start(asked, principal, held, repeat)

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -47,6 +47,7 @@ class Batches:
         self._wall = wall
         self._waiting: dict[str, deque[Work]] = {}  # by tenant; the first one runs
         self._works: dict[str, Work] = {}  # by id
+        self._coming: Counter[str] = Counter()  # that are not written yet, by tenant
         self._has_begun = False
         self._tenants: dict[str, asyncio.Task[None]] = {}
 
@@ -54,6 +55,11 @@ class Batches:
     def bytes_used(self) -> int:
         """Bytes that batches hold in memory, about."""
         return sum(work.bytes_used for work in self._works.values())
+
+    @property
+    def unfinished(self) -> list[Batch]:
+        """The batches of all tenants that this process knows and that are not done, as they stand."""
+        return [work.batch for work in self._works.values()]
 
     async def create(self, principal: Principal, asked: BatchBody) -> Batch:
         """Take a new batch. Raises `file_not_found`, `queue_full`, or what is wrong with its fields."""
@@ -63,7 +69,8 @@ class Batches:
             raise file_not_found(asked.input_file_id, "input_file_id")
         if file.purpose is not FilePurpose.BATCH:
             raise invalid("input_file_id", f"input_file_id: {file.id} is an output; upload one with purpose batch")
-        if sum(work.batch.tenant == tenant for work in self._works.values()) >= limits.BATCHES_WAITING:
+        waiting = sum(work.batch.tenant == tenant for work in self._works.values()) + self._coming[tenant]
+        if waiting >= limits.BATCHES_WAITING:
             message = f"{limits.BATCHES_WAITING} of your batches are not done yet; wait for one, or cancel one"
             raise MillraceError("queue_full", message, retry_after_ms=60_000)
         now = self._wall()
@@ -81,7 +88,12 @@ class Batches:
             in_flight=in_flight_of(asked.metadata or {}),
             keep_s=None if asked.output_expires_after is None else asked.output_expires_after.seconds,
         )
-        await self._store.put(batch)
+        self._coming[tenant] += 1
+        try:
+            await self._store.put(batch)
+        finally:
+            self._coming[tenant] -= 1
+            self._coming += Counter()  # without those of none
         self._enqueue(batch)
         return batch
 
@@ -124,22 +136,25 @@ class Batches:
             raise invalid("batch_id", f"batch_id: it cannot be cancelled, since it is {batch.status}")
         if work.batch.status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS):
             await work.reach(BatchStatus.CANCELLING)
-            if work is not self._waiting[tenant][0] and BatchStatus.IN_PROGRESS not in work.batch.reached:
+            waits = work in [*self._waiting.get(tenant, ())][1:]
+            if waits and BatchStatus.IN_PROGRESS not in work.batch.reached:
                 await work.reach(BatchStatus.CANCELLED)  # nothing of it has run
                 self._forget(work)
         return work.batch
 
     async def delete_file(self, tenant: str, file_id: str) -> None:
         """Delete a file, unless a batch still needs it. Raises `file_not_found`."""
-        for work in self._works.values():
-            if work.batch.tenant == tenant and work.batch.input_file_id == file_id:
-                raise invalid("file_id", f"file_id: {work.batch.id} still reads it; cancel that batch first")
+        batches = [work.batch for work in self._works.values()]
+        if not self._has_begun:  # an earlier process may run others
+            batches += await self._store.unfinished()
+        for batch in batches:
+            if batch.tenant == tenant and batch.input_file_id == file_id:
+                raise invalid("file_id", f"file_id: {batch.id} still reads it; cancel that batch first")
         await self.files.delete(tenant, file_id)
 
     async def begin(self) -> None:
         """Read what is kept, before any request is taken."""
         batches = await self._store.unfinished()
-        self._budget.begin(await self._bills.batches_cost(self._budget.day))
         is_alone = not await self._others()
         in_use = {file_id for batch in batches for file_id in (batch.output_file_id, batch.error_file_id)}
         in_use |= {file_id for batch in batches for file_id in files_of(batch)}
@@ -170,6 +185,7 @@ class Batches:
         await self.files.prune({work.batch.input_file_id for work in self._works.values()})
 
     async def _resume(self) -> None:
+        self._budget.begin(await self._bills.batches_cost(self._budget.day))
         resumed = [batch for batch in await self._store.unfinished() if batch.id not in self._works]
         for batch in resumed:
             cost, saved = await self._bills.batch_cost(batch.id)
@@ -187,17 +203,18 @@ class Batches:
 
     def _serve(self, tenant: str) -> None:
         if self._has_begun and tenant not in self._tenants:
-            task = asyncio.get_running_loop().create_task(self._run_all(tenant))
-            self._tenants[tenant] = task
-            task.add_done_callback(lambda _: self._tenants.pop(tenant, None))
+            self._tenants[tenant] = asyncio.get_running_loop().create_task(self._run_all(tenant))
 
     async def _run_all(self, tenant: str) -> None:
         """Run the batches of a tenant one after the other."""
-        while (queue := self._waiting.get(tenant)) and not self._runner.is_closed:
-            work = queue[0]
-            await self._again_and_again(partial(self._runner.run, work))
-            if work.batch.status.is_final:
-                self._forget(work)
+        try:
+            while (queue := self._waiting.get(tenant)) and not self._runner.is_closed:
+                work = queue[0]
+                await self._again_and_again(partial(self._runner.run, work))
+                if work.batch.status.is_final:
+                    self._forget(work)
+        finally:
+            del self._tenants[tenant]  # at once, or a batch that comes now would wait for nobody
 
     def _forget(self, work: Work) -> None:
         queue = self._waiting[work.batch.tenant]

@@ -6,6 +6,7 @@ from millrace.ports import Clock
 from millrace.pricing import ZERO
 
 DAY_S = 86_400
+SPENT = "batch.dollars_per_day: no more is left until 0:00 UTC"  # without figures, which are of all tenants together
 
 
 class Budget:
@@ -24,15 +25,16 @@ class Budget:
         return self._wall() // DAY_S * DAY_S
 
     def begin(self, spent: Decimal) -> None:
-        """Count what was spent today before this process."""
-        self._spent += spent
+        """Take over what was spent today before this process, which has spent nothing yet."""
+        self._advance()
+        self._spent = spent
 
     def why_not(self, likely: Decimal = ZERO) -> str:
         """Return why nothing of so many dollars can be paid now; empty if it can."""
         self._advance()
         if self._limit is None or (self._spent < self._limit and self._taken + likely <= self._limit):
             return ""
-        return f"batch.dollars_per_day: ${self._spent:.2f} of ${self._limit:f} are spent until 0:00 UTC"
+        return SPENT
 
     def never_pays(self, likely: Decimal) -> bool:
         """Whether so much is more than a whole day has."""
@@ -44,6 +46,10 @@ class Budget:
             return False
         self._reserved += likely
         return True
+
+    def hold(self, likely: Decimal) -> None:
+        """Reserve dollars that somebody will be paid in any case, though there may not be so many left."""
+        self._reserved += likely
 
     def settle(self, likely: Decimal, cost: Decimal) -> None:
         """Replace what was reserved by what it has cost."""

@@ -22,6 +22,7 @@ class Upload:
     def __init__(self, files: "Files", tenant: str) -> None:
         self.id = new_file_id()
         self.size = self.written = 0  # bytes
+        self.is_kept = False
         self._files = files
         self._tenant = tenant
         self._waiting = bytearray()
@@ -52,7 +53,9 @@ class Upload:
         await self._write()
         await self._files.disk.rename(self.name_on_disk, self.id)
         made = self._files.made(self.id, self._tenant, FilePurpose.BATCH, name, self.size, expires_after_s)
-        return await self._files.keep(made)
+        kept = await self._files.keep(made)
+        self.is_kept = True
+        return kept
 
     async def _write(self) -> None:
         self._files.check_fits(self._tenant, len(self._waiting))
@@ -108,7 +111,8 @@ class Files:
             yield upload
         finally:
             self.shares.count(tenant, -upload.written)
-            await self.disk.remove([upload.name_on_disk])
+            left = () if upload.is_kept else (upload.id,)
+            await self.disk.remove([upload.name_on_disk, *left])
 
     def check_fits(self, tenant: str, size: int) -> None:
         """Raise if a tenant may keep no more bytes."""
@@ -150,6 +154,13 @@ class Files:
         if file is None:
             raise file_not_found(file_id)
         return file
+
+    async def piece(self, file: KeptFile, start: int, most: int) -> bytes:
+        """Return so many bytes of a file from a place on, at most; none if it is there no more."""
+        try:
+            return await self.disk.read(file.id, start, most)
+        except FileNotFoundError:
+            return b""
 
     async def page(
         self, tenant: str, after: str | None, limit: int, *, oldest_first: bool, purpose: str | None

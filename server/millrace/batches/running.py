@@ -13,12 +13,13 @@ from millrace.batches.pace import LOOK_S, TURN, Pace
 from millrace.batches.provided import Provided, said_in
 from millrace.batches.work import Line, Work
 from millrace.errors import EXITS, MillraceError, internal_error
-from millrace.ports import BatchBills, BatchStore, Clock
+from millrace.ports import BatchBills, BatchStore, Clock, Said
 from millrace.principal import Principal
 from millrace.types import BatchFault, BatchStatus, FilePurpose
 
 TRIES, MOST_TRIES = 3, 10  # of a line that fails: while others are answered, and while none is
 FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0  # after a failure, and after many without an answer between
+BOOK_S = 3600.0  # for what providers have answered to find room, once a batch is to end
 LONG_LOOK_S = 0.2  # from one look to the next while a batch waits for what takes its time
 
 
@@ -61,9 +62,17 @@ class Runner:
             return
         if work.batch.status is BatchStatus.VALIDATING:
             await work.reach(BatchStatus.IN_PROGRESS)
-        if not (self.is_closed or self._is_ending(work)):
-            await self._provided.send(work)
         running: set[asyncio.Task[None]] = set()
+        try:
+            if not self.is_closed:
+                await self._provided.send(work, is_ending=self._is_ending(work))
+            await self._run_lines(work, running)
+        finally:
+            self._provided.let_go(work, work.held)
+        if not self.is_closed:
+            await self._finish(work)
+
+    async def _run_lines(self, work: Work, running: set[asyncio.Task[None]]) -> None:
         following = asyncio.get_running_loop().create_task(self._follow(work))
         try:
             while work.fault is None and await self._start_next(work, running):
@@ -77,13 +86,11 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        if not self.is_closed:
-            await self._finish(work)
 
     async def _follow(self, work: Work) -> None:
         """Have the lines back that providers answer."""
         try:
-            await self._provided.follow(work)
+            await self._provided.follow(work, lambda: self._is_ending(work))
         except EXITS:
             raise
         except BaseException as error:  # the batch begins again from what is on disk
@@ -95,34 +102,60 @@ class Runner:
         if most is not None and len(running) >= most:
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             return True
-        line = await work.next()
+        line = await self._next(work)
         if line is None:
             if running:  # one of those may be asked again
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            if not running and work.is_elsewhere and not (self.is_closed or self._is_ending(work)):
+            if not running and work.is_elsewhere and not self.is_closed:
                 work.waits_for = work.provider_waits_for
                 await self._pace.wait(LONG_LOOK_S)
                 return True
-            return bool(running) or work.has_more
-        if not await self._may_start(work):
-            return False
+            return bool(running) or self._has_more(work)
+        if not await self._may_start(work, line):
+            work.again.appendleft(line)
+            return not self.is_closed
         self._pace.start()
         task = asyncio.get_running_loop().create_task(self._answer(work, line))
         running.add(task)
         task.add_done_callback(running.discard)
         return True
 
-    async def _may_start(self, work: Work) -> bool:
-        """Wait for the turn of a batch; False if it is to end, or this process."""
-        while work.fault is None and not self.is_closed and not self._is_ending(work):
+    async def _next(self, work: Work) -> Line | None:
+        """Return the next line that is to be run; None if there is none now."""
+        while self._has_more(work) or not self._is_ending(work):
+            line = await work.next()
+            if line is None or not self._is_over(work, line):
+                return line
+        return None
+
+    def _has_more(self, work: Work) -> bool:
+        """Whether there are lines that are to be run now."""
+        if not self._is_ending(work):
+            return work.has_more
+        return work.has_come and self._may_book(work)
+
+    def _may_book(self, work: Work) -> bool:
+        """Whether what providers have answered is still booked, of a batch that ends."""
+        if work.books_until is None:
+            work.books_until = self._clock() + BOOK_S
+        return self._principal_of(work.batch.key_id) is not None and self._clock() < work.books_until
+
+    async def _may_start(self, work: Work, line: Line) -> bool:
+        """Wait for the turn of a line; False if it is not to be run any more, or this process ends."""
+        while work.fault is None and not self.is_closed and not self._is_over(work, line):
             rests = work.waits_for if self._clock() < work.rests_until else ""
-            why = rests or self._budget.why_not() or self._pace.why_not()
+            spent = "" if work.came(line) else self._budget.why_not()
+            why = rests or spent or self._pace.why_not()
             if not why:
                 work.waits_for = ""
                 return True
             work.waits_for = "" if why is TURN else why
             await self._pace.wait(LOOK_S if why is TURN else LONG_LOOK_S)
         return False
+
+    def _is_over(self, work: Work, line: Line) -> bool:
+        """Whether a line is not run any more, since its batch ends: of such a one, what providers have answered is."""
+        return self._is_ending(work) and not (work.came(line) is not None and self._may_book(work))
 
     def _is_ending(self, work: Work) -> bool:
         return (
@@ -139,6 +172,7 @@ class Runner:
                 with suppress(MillraceError):
                     await self._store.written()  # the ledger knows of it first
                 await work.ended(line, answer)
+                self._use_up(work, line)
         except EXITS:
             raise
         except BaseException as error:  # the batch begins again from what is on disk
@@ -151,10 +185,10 @@ class Runner:
         principal = self._principal_of(work.batch.key_id)
         if principal is None:
             return None
+        before: Said | None = None
         try:
-            written = await work.said(line)
-            said_before = None if written is None else said_in(written)
-            answer = await self._asker.answer(work.batch, principal, line.text, said_before)
+            before = await self._said(work, line)
+            answer = await self._asker.answer(work.batch, principal, line.text, before)
         except NotNowError as later:
             self._later(work, line, later.why, later.after_s)
             return None
@@ -163,7 +197,26 @@ class Runner:
         except BaseException as error:
             log.get().error("line of a batch crashed", batch=work.batch.id, line=line.number, exc_info=error)
             answer = refused(internal_error())
+        finally:
+            if before is not None and before.is_taken:  # and paid for
+                self._use_up(work, line)
         return answer if self._stands(work, line, answer) else None
+
+    async def _said(self, work: Work, line: Line) -> Said | None:
+        """Return what a provider has answered to a line in its own batch; None if none has, or if it is of no use."""
+        came = work.came(line)
+        if came is None:
+            return None
+        body = said_in(await self._files.disk.read(came.file_id, came.start, came.size))
+        if body is None:
+            self._use_up(work, line)
+        return None if body is None else Said(came.model, body)
+
+    def _use_up(self, work: Work, line: Line) -> None:
+        """Use what a provider has answered to a line no more, and reserve nothing for it."""
+        if (came := work.came(line)) is not None:
+            work.use_up(line)
+            self._provided.let_go(work, came.held)
 
     def _stands(self, work: Work, line: Line, answer: LineAnswer) -> bool:
         """Whether an answer is the last word on its line. Else it is asked again, unless its batch ends."""
@@ -208,8 +261,6 @@ class Runner:
             end = BatchStatus.COMPLETED
         if end is not BatchStatus.CANCELLED:
             await work.reach(BatchStatus.FINALIZING)
-        if end is not BatchStatus.COMPLETED:
-            await self._provided.cancel(work.batch)
         await self._store.written()
         cost, saved = await self._bills.batch_cost(batch.id)
         made = []
@@ -232,7 +283,8 @@ class Runner:
         for file in made:
             self._files.shares.count(file.tenant, file.size)
         work.batch = ended
-        await self._provided.forget(ended)
+        with suppress(OSError):  # what is left goes at the next start
+            await self._provided.forget(ended)
         log.get().info(
             "batch ended",
             id=batch.id,

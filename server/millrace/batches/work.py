@@ -8,6 +8,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -16,13 +18,14 @@ from millrace import log
 from millrace.batches.asking import LineAnswer
 from millrace.errors import MillraceError, invalid
 from millrace.ports import BatchDisk, BatchStore, FileLine
+from millrace.pricing import ZERO
 from millrace.types import Batch, BatchStatus, ProvidedPart
 from millrace.wire import limits
 from millrace.wire.batches import BadLineError, LineEnded, LineError, LineResponse, line_id, line_of, read_line
 
 AHEAD_BYTES = 2**20  # of lines that are read before their turn; one alone may be longer
 AHEAD_LINES = 64
-SAID_BYTES = 200  # of the place of a provider's answer, about
+CAME_BYTES = 240  # of the place of a provider's answer, about
 DISK_AGAIN_S = 1.0
 NOTE_EVERY_S = 1.0
 EXPIRED = "This request could not be executed before the completion window expired."  # in OpenAI's words
@@ -40,6 +43,16 @@ class Line:
     answers_before: int = 0  # of other lines, when it was first tried
 
 
+class Came(NamedTuple):
+    """Where the answer to a line is that a provider has given in its own batch."""
+
+    file_id: str
+    start: int  # byte
+    size: int
+    model: str  # that has answered
+    held: Decimal  # dollars that are reserved for it, of the batches' own budget
+
+
 class Work:
     """A batch that is run by this process."""
 
@@ -50,6 +63,8 @@ class Work:
         self.failures = 0  # since the last answer
         self.answers = 0  # in this process
         self.provider_waits_for = ""  # what the lines wait for that a provider answers
+        self.held = ZERO  # dollars that are reserved for what providers answer, of the batches' own budget
+        self.books_until: float | None = None  # by the clock, what providers have answered; None: it does not end yet
         self.fault: BaseException | None = None  # why what became of a line was not written
         self._disk = disk
         self._store = store
@@ -61,7 +76,7 @@ class Work:
         self.fault = None
         self.again: deque[Line] = deque()  # those that are asked once more
         self._states = bytearray(limits.BATCH_LINES + 1)  # by number of the line
-        self._said: dict[int, tuple[str, int, int]] = {}  # where a provider's answer is: file, start, size
+        self._came: dict[int, Came] = {}  # what providers have answered and nobody has used, by number of the line
         self._ahead: deque[Line] = deque()
         self._at, self._number = 0, 1  # of the next line that is read
         self._is_read = False
@@ -122,7 +137,7 @@ class Work:
     @property
     def bytes_used(self) -> int:
         """Bytes that it holds, about."""
-        return len(self._states) + self._ahead_bytes + SAID_BYTES * len(self._said)
+        return len(self._states) + self._ahead_bytes + CAME_BYTES * len(self._came)
 
     async def ended(self, line: Line, answer: LineAnswer) -> None:
         """Write what became of a line. It waits for a full disk as long as it takes."""
@@ -205,18 +220,29 @@ class Work:
             if self._states[number] == _PENDING:
                 self._states[number] = _ASIDE
 
-    def give_back(self, numbers: Iterable[int], said: Mapping[int, tuple[str, int, int]]) -> None:
-        """Take lines back from a provider, and where its answers are."""
+    def give_back(self, numbers: Iterable[int], came: Mapping[int, Came]) -> int:
+        """Take lines back from a provider, and where its answers are; return how many of these are of use."""
+        count = len(self._came)
         for number in numbers:
             if self._states[number] == _ASIDE:
                 self._states[number] = _PENDING
-        self._said |= said
+                if number in came:
+                    self._came[number] = came[number]
         self._is_given_back = True
+        return len(self._came) - count
 
-    async def said(self, line: Line) -> bytes | None:
-        """Return the line in which a provider has answered one; None if none has, or if it was no use before."""
-        place = self._said.pop(line.number, None)
-        return None if place is None else await self._disk.read(*place)
+    def came(self, line: Line) -> Came | None:
+        """Return where a provider's answer to a line is; None if none has answered it, or that is used up."""
+        return self._came.get(line.number)
+
+    def use_up(self, line: Line) -> None:
+        """Use what a provider has answered to a line no more."""
+        self._came.pop(line.number, None)
+
+    @property
+    def has_come(self) -> bool:
+        """Whether providers have answered lines that have not ended."""
+        return bool(self._came)
 
     async def provide(self, parts: tuple[ProvidedPart, ...]) -> None:
         """Keep which of its lines providers have."""

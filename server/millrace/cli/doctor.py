@@ -80,6 +80,7 @@ async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Find
     keys = await findings.keys(server, is_new=not await asyncio.to_thread(Path(server.data_dir).is_dir))
     local = [findings.folder(server), findings.lock(server), keys, findings.port(server)]
     local += await asyncio.to_thread(findings.left_alone, server)
+    local += await asyncio.to_thread(findings.collector, loaded)
     read = Finding(subject="configuration", text=f"{config} has no faults")
     return [read, *(task.result() for task in asked), *findings.prices(loaded), *local, *findings.parts(loaded)]
 

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import unquote
 
 from millrace import assembly
 from millrace.access.origins import LOOPBACK
@@ -221,6 +224,27 @@ def _dollars(price: PriceSettings) -> str:
 def _others(model: ModelSettings) -> str:
     tiers = ", ".join(model.tier_prices)
     return f"; others for {tiers}" if tiers else ""
+
+
+def collector(settings: Settings) -> list[Finding]:
+    """Look whether the collector takes traces, if one is configured."""
+    endpoint, subject = settings.traces.endpoint, "traces"
+    if endpoint is None:
+        return []
+    url = f"{endpoint.rstrip('/')}/v1/traces"
+    given = os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+    headers = dict(pair.strip().split("=", 1) for pair in given.split(",") if "=" in pair)
+    headers = {name: unquote(value) for name, value in headers.items()} | {"Content-Type": "application/x-protobuf"}
+    request = urllib.request.Request(url, b"", headers)  # noqa: S310 - the settings have checked that it is HTTP
+    try:
+        with urllib.request.urlopen(request, timeout=LOOK_S):  # noqa: S310
+            return [Finding(subject=subject, text=f"{endpoint} takes them")]
+    except HTTPError as error:
+        text = f"{url} answered with HTTP {error.code}"
+        advice = "name the collector's port for OTLP over HTTP, often 4318; its key goes in OTEL_EXPORTER_OTLP_HEADERS"
+    except (OSError, HTTPException):
+        text, advice = f"{endpoint} could not be reached", "start the collector; until then traces are lost"
+    return [Finding(subject=subject, state=State.NOTE, text=text, advice=advice)]
 
 
 def parts(settings: Settings) -> list[Finding]:

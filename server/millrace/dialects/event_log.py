@@ -16,11 +16,8 @@ from millrace.funnel.response_log import ResponseLog
 from millrace.types import joined, scores_size
 
 
-class Codec(Protocol):
-    """Encodes events as the frames of one listener. `keep_alive` is sent over HTTP after a silence."""
-
-    @property
-    def keep_alive(self) -> bytes: ...  # noqa: D102 - documented above
+class FrameCodec(Protocol):
+    """Encodes events as the frames of one listener."""
 
     def delta(self, text: str, number: int) -> bytes:
         """Encode a text delta."""
@@ -29,6 +26,13 @@ class Codec(Protocol):
     def event(self, event: Any, number: int) -> bytes:
         """Encode any other event."""
         ...
+
+
+class Codec(FrameCodec, Protocol):
+    """The same over HTTP. `keep_alive` is sent after a silence."""
+
+    @property
+    def keep_alive(self) -> bytes: ...  # noqa: D102 - documented above
 
     def failure(self, error: MillraceError) -> bytes:
         """Encode an error that ends a stream whose log cannot say it."""
@@ -167,7 +171,7 @@ class EventLog:
         self.is_finished = True
         self._notify(0)
 
-    def frames(self, number: int, codec: Codec, max_bytes: int) -> list[bytes]:
+    def frames(self, number: int, codec: FrameCodec, max_bytes: int) -> list[bytes]:
         """Return the frames from `number` on. The last one may exceed `max_bytes`, but no further frame follows it.
 
         A listener that has read all written events writes the next waiting one, which gives it its number.

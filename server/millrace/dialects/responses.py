@@ -9,14 +9,14 @@ from functools import partial
 
 from msgspec import UNSET, Raw, UnsetType
 
+from millrace.dialects import told
 from millrace.dialects.items import OutputItems, length
-from millrace.dialects.metadata import metadata_of, service_tier_of, shown_session
+from millrace.dialects.metadata import metadata_of, service_tier_of
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.facts import Ended, Fact, Metered, Revised, Routed, Started
 from millrace.funnel.response_log import ResponseLog
 from millrace.types import Aside, CallPiece, OwnFields, Refusal, Sealed, Status, Thought
-from millrace.types.budget import Budget, Step
 from millrace.wire import responses as wire
 
 _TERMINALS: dict[Status, type[wire.Terminal]] = {
@@ -24,13 +24,6 @@ _TERMINALS: dict[Status, type[wire.Terminal]] = {
     Status.FAILED: wire.Failed,
     Status.INCOMPLETE: wire.Incomplete,
     Status.CANCELLED: wire.Incomplete,
-}
-
-
-_WHAT_FOLLOWS = {
-    Step.WARN: "requests are answered as before",
-    Step.SMALL: "only the small model is asked from here on",
-    Step.CACHE: "only the caches answer from here on",
 }
 
 
@@ -68,7 +61,8 @@ class ResponsesProjection(Projection):
                 self.event_log.event(wire.InProgress(response=body), repeated=self._echoed)
                 self._tell_of_budget()
             case Routed():
-                self._route(fact)
+                if self._negotiated:
+                    self.event_log.event(told.route(self._request, fact))
             case Revised():
                 self._revise(fact)
             case Metered():
@@ -90,36 +84,9 @@ class ResponsesProjection(Projection):
             case Sealed():
                 self.output.sealed(aside)
 
-    def _route(self, fact: Routed) -> None:
-        if self._negotiated:
-            self.event_log.event(
-                wire.Route(
-                    response_id=self._request.id,
-                    strategy=fact.strategy,
-                    model=fact.model,
-                    tier=fact.tier,
-                    reason=fact.explanation,
-                    cache=fact.cache,
-                    trimmed_tokens=fact.trimmed_tokens or UNSET,
-                    max_output_tokens=fact.max_output_tokens or UNSET,
-                    score=fact.score,
-                    similarity=UNSET if fact.similarity is None else fact.similarity,
-                    entry_id=UNSET if fact.entry_id is None else fact.entry_id,
-                    age_s=UNSET if fact.age_s is None else fact.age_s,
-                    unchecked=[*self._request.unchecked] or UNSET,
-                    session=shown_session(self._request) or UNSET,
-                    failed=[wire.ModelFailure(each.model, each.code, each.message) for each in fact.failed] or UNSET,
-                    budget=UNSET if self._request.budget is None else _budget_of(self._request.budget),
-                )
-            )
-
     def _tell_of_budget(self) -> None:
-        budget = self._request.budget
-        if self._negotiated and budget is not None and budget.is_news:
-            message = f"{budget.said}: {_WHAT_FOLLOWS[budget.step]}"
-            self.event_log.event(
-                wire.Notice(response_id=self._request.id, code="budget", message=message, budget=_budget_of(budget))
-            )
+        if self._negotiated and (notice := told.notice(self._request)) is not None:
+            self.event_log.event(notice)
 
     def _revise(self, fact: Revised) -> None:
         revised = self.output.revise()
@@ -139,17 +106,8 @@ class ResponsesProjection(Projection):
     def _meter(self, fact: Metered) -> None:
         if not self._negotiated:
             return
-        statement = fact.statement
         self._has_usage = True
-        self.event_log.event(
-            wire.UsageSoFar(
-                response_id=self._request.id,
-                tokens=wire.tokens(statement.usage),
-                cost_usd=float(statement.cost),
-                saved_usd=float(statement.saved),
-                attempts=tuple([wire.attempt(charge) for charge in statement.charges]),
-            )
-        )
+        self.event_log.event(told.usage(self._request, fact.statement))
 
     def _end(self, fact: Ended) -> None:
         item_status = "completed" if fact.status is Status.COMPLETED else "incomplete"
@@ -203,17 +161,6 @@ class ResponsesProjection(Projection):
             tool_choice=wire.tool_choice(prompt.tool_choice),
             parallel_tool_calls=prompt.parallel_tool_calls is not False,
         )
-
-
-def _budget_of(budget: Budget) -> wire.BudgetSoFar:
-    return wire.BudgetSoFar(
-        step=budget.step,
-        account=budget.account.kind,
-        period=budget.period,
-        left_usd=float(budget.left),
-        limit_usd=float(budget.limit),
-        resets_at=int(budget.resets_at),
-    )
 
 
 def in_responses(*, negotiated: bool) -> Dialect[ResponsesProjection]:

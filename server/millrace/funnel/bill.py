@@ -364,6 +364,8 @@ class Bill:
             tag=self._request.tag,
             batch=self._request.batch,
             baseline=self._baseline,
+            dialect=self._request.paths.dialect,
+            trace=self._request.trace,
         )
 
 

@@ -197,6 +197,9 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
     code = ended.error.code if ended.error else ended.reason
     latency_ms = milliseconds(response.started_at, response.clock()) or 0.0
     is_shown_at_end = response.request.delivery is Delivery.FINAL and ended.accepted
+    trace = response.request.trace
+    if trace is not None and trace.content is not None:
+        trace.content.answer = "".join(fact for fact in response.standing() if isinstance(fact, str))
     try:
         bill.settle(
             ended.statement,
@@ -216,6 +219,8 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
     finally:
         response.end(ended)
     found = {} if ended.age_s is None else {"entry_id": ended.entry_id, "age_s": round(ended.age_s, 1)}
+    if trace is not None:
+        found["trace"] = trace.trace_id
     log.get().info(
         "settled",
         id=response.id,

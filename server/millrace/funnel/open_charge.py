@@ -200,6 +200,7 @@ class OpenCharge:
             service_tier=service_tier,
             finish_word=self.finish_word,
             deployment=self.call.deployment,
+            span_id=self.call.span_id,
             began_at=self.began_at,
             spoke_at=self.spoke_at,
             ended_at=self.ended_at,

@@ -19,7 +19,7 @@ from millrace.funnel.health import Health
 from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.pools import Place
 from millrace.funnel.response_log import ResponseLog
-from millrace.ports import Attempt, Sink
+from millrace.ports import Attempt, Sink, said
 from millrace.types import Aside, Call, Finish, Model, Outcome, Usage
 
 RETRY_S = 0.05  # before the first retry, at most; twice as long before each further one
@@ -71,6 +71,7 @@ class Tries:
         self._tried: set[Place] = set()
         self._errors: list[UpstreamError] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._is_said = False  # the present call is answered already, in a batch of its provider
         self._is_last = False  # the budget of the key has nothing left for a further call
         self._head = first.model
         self.call = first
@@ -221,10 +222,15 @@ class Tries:
             if call is not None:
                 pool = self._health.pools[call.model.name]
                 place = pool.choose(self._key, self._tried, self._other_than, is_bound=self._is_bound)
+                if place is None and not self._tried and _is_said(call):
+                    place = pool.places[0]  # its answer is at hand, whatever has become of the provider since
                 if place is not None and (not retry or pool.has_retry):
                     if retry:
                         pool.spend()
                     label, is_once = place.deployment.label, len(pool.places) > 1 or not pool.has_retry
+                    trace = self._response.request.trace
+                    if trace is not None:
+                        call = replace(call, traceparent=trace.for_call(), tracestate=trace.state)
                     as_planned = label == call.deployment and is_once is call.once
                     return place, call if as_planned else replace(call, deployment=label, once=is_once)
                 if not retry:
@@ -244,6 +250,7 @@ class Tries:
     def _start(self, place: Place) -> None:
         self._timer = None
         self.charge.began_at = self._began_at = self._response.clock()
+        self._is_said = _is_said(self.call)
         attempt = self._attempt = place.upstream.open(self.call)
         place.waiting[self] = self._began_at
         self.parts, self.asides = attempt.parts, attempt.asides
@@ -280,7 +287,8 @@ class Tries:
         if attempt is not None and place is not None and place.waiting.pop(self, None) is not None:
             attempt.sink, attempt.aside = self._sink, self._aside
             self.charge.spoke_at = self._response.clock()
-            self._health.pools[place.model.name].spoke(place, self._began_at)
+            if not self._is_said:
+                self._health.pools[place.model.name].spoke(place, self._began_at)
 
     def _ended(self, done: asyncio.Future[Finish]) -> None:
         """Go on after the end of a call, unless somebody has seen to it already."""
@@ -381,10 +389,13 @@ class Tries:
         self._note(place, None)
 
     def _note(self, place: Place, error: UpstreamError | None) -> None:
-        """Note how the deployment fared. What evidence asks does not count: it would steer what tenants get."""
+        """Note how the deployment fared. What evidence asks does not count: it would steer what tenants get.
+
+        Nor does what was said before, in a batch: it tells nothing of now.
+        """
         if error is not None:
             self.charge.billable = error.billable
-        if self._response.request.asked_again:
+        if self._response.request.asked_again or self._is_said:
             return
         if self.retried_after:
             self._health.pools[place.model.name].spend()
@@ -399,6 +410,12 @@ class Tries:
         if not self.done.done():
             self.done.set_exception(error)
             self.done.exception()
+
+
+def _is_said(call: Call) -> bool:
+    """Whether a call is answered already, in a batch of its provider."""
+    before = said.get()
+    return before is not None and before.is_for(call.model.id)
 
 
 def _discard(_: object) -> None:

@@ -16,6 +16,7 @@ from millrace.ports.caches import (
 from millrace.ports.clock import Clock
 from millrace.ports.database import Backlog, Claim, Database
 from millrace.ports.evidence import AnswerJudge, AskAgain, EndedRequests, EvidenceStore, FeedbackStore, Student
+from millrace.ports.observers import Observer
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
 from millrace.ports.stores import Admission, Admitted, Archive, KeyStore, Ledger, Limiter, PastRequests, Rows
@@ -54,6 +55,7 @@ __all__ = [
     "Ledger",
     "Likeness",
     "Limiter",
+    "Observer",
     "PastRequests",
     "ProviderBatch",
     "ProviderBatches",

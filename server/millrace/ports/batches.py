@@ -64,7 +64,13 @@ class ProviderBatch:
 
 
 class ProviderBatches(Protocol):
-    """The batches of a model's provider. Each method that waits may raise `UpstreamError`."""
+    """The batches of a model's provider. Each method that waits may raise `UpstreamError`.
+
+    Its `rule.retry` is False where the provider refuses what it is asked for.
+    """
+
+    model: str  # its id
+    address: str  # base URL
 
     def line(self, call: Call, custom_id: str) -> bytes:
         """Return the line that stands for a call in a file of the provider, with its end."""
@@ -72,6 +78,10 @@ class ProviderBatches(Protocol):
 
     async def start(self, disk: BatchDisk, file_id: str, name: str) -> str:
         """Have a file run; return the id of the provider's batch. The one of that name, if there is one already."""
+        ...
+
+    async def find(self, name: str) -> str | None:
+        """Return the id of the batch of a name that was begun, and has not failed; None if there is none."""
         ...
 
     async def look(self, batch_id: str) -> ProviderBatch:

@@ -91,8 +91,16 @@ class Limiter(Protocol):
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         ...
 
+    def has_budget(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether dollars are limited."""
+        ...
+
     async def prepare(self, principal: Principal, user: str = "", tag: str = "") -> None:
         """Read what was spent, where that is not known, before a request is admitted. Raises `overloaded`."""
+        ...
+
+    def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether it is not known what was spent, so that a request is to be prepared before it is admitted."""
         ...
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:

@@ -83,13 +83,22 @@ class Said:
     """A whole answer that a provider has given already, in a batch of its own: the next call of its model gets it."""
 
     def __init__(self, model: str, body: bytes) -> None:
-        self._model = model
+        self.model = model
         self._body: bytes | None = body
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a call has got it."""
+        return self._body is None
+
+    def is_for(self, model: str) -> bool:
+        """Whether the next call of a model gets it."""
+        return model == self.model and not self.is_taken
 
     def take(self, model: str) -> bytes | None:
         """Return the answer if it is of a model; once, for another call wants another answer."""
         body = None
-        if model == self._model:
+        if model == self.model:
             body, self._body = self._body, None
         return body
 
@@ -107,6 +116,9 @@ class EmbeddingsCall(Protocol):
 class EmbeddingsUpstream(Protocol):
     """The API of a provider of embeddings."""
 
-    def open(self, body: bytes, held: Hold) -> EmbeddingsCall:
-        """Start a call with a body in the provider's form. What it has read is counted in `held`."""
+    def open(self, body: bytes, held: Hold, traceparent: str = "", tracestate: str = "") -> EmbeddingsCall:
+        """Start a call with a body in the provider's form. What it has read is counted in `held`.
+
+        The last two tell the provider of the trace that it belongs to.
+        """
         ...

@@ -12,7 +12,7 @@ from millrace.errors import MillraceError, UpstreamError
 from millrace.memory import Hold, MemoryBudget, Shares, full
 from millrace.ports import Admission, Backlog, Clock, EmbeddingsCall, EmbeddingsUpstream, Ledger, Limiter
 from millrace.principal import Principal
-from millrace.runs.intake import backlogged
+from millrace.runs.intake import Traced, backlogged
 from millrace.types import (
     EMBEDDINGS,
     CacheOutcome,
@@ -23,7 +23,9 @@ from millrace.types import (
     Price,
     Statement,
     Status,
+    Trace,
     Usage,
+    span_of,
 )
 from millrace.wire.embeddings import EmbeddingsAsked
 
@@ -37,10 +39,18 @@ class EmbeddingModel:
     id: str
     price: Price
 
-    def charge(self, usage: Usage, outcome: Outcome) -> Charge:
+    def charge(self, usage: Usage, outcome: Outcome, span_id: str = "") -> Charge:
         """Return what a call costs."""
         cost = pricing.cost(usage, self.price)
-        return Charge(model=self.id, tier=EMBEDDINGS, usage=usage, cost=cost, outcome=outcome, price=self.price)
+        return Charge(
+            model=self.id,
+            tier=EMBEDDINGS,
+            usage=usage,
+            cost=cost,
+            outcome=outcome,
+            price=self.price,
+            span_id=span_id,
+        )
 
 
 class Embeddings:
@@ -56,7 +66,10 @@ class Embeddings:
         wall: Clock,
         *,
         max_running: int,
+        traced: Traced = lambda trace: trace,
     ) -> None:
+        """`traced` decides whether spans of a request are recorded."""
+        self._traced = traced
         self.served = served  # None: no model is configured; may change at any time, which changes no call that runs
         self._limiter = limiter
         self._ledger = ledger
@@ -69,24 +82,38 @@ class Embeddings:
 
     @asynccontextmanager
     async def answered(
-        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal, *, batch: str = ""
+        self,
+        request_id: str,
+        asked: EmbeddingsAsked,
+        body: bytes,
+        principal: Principal,
+        *,
+        batch: str = "",
+        trace: Trace | None = None,
     ) -> AsyncIterator[list[bytes]]:
         """Yield the pieces of the answer, held until they are sent. `body` is the request as the provider gets it.
 
-        `batch` is the one that it is a line of. Raises what refuses it here, or the provider's error. It is settled on
-        every way.
+        `batch` is the one that it is a line of, `trace` what its client says of its trace. Raises what refuses it here,
+        or the provider's error. It is settled on every way.
         """
         held = self._memory.hold(principal.tenant)
         try:
             held.resize(len(body))
-            async with self._called(request_id, asked, body, principal, held, batch) as embedded:
+            async with self._called(request_id, asked, body, principal, held, batch, self._traced(trace)) as embedded:
                 yield embedded.pieces
         finally:
             held.close()
 
     @asynccontextmanager
     async def _called(
-        self, request_id: str, asked: EmbeddingsAsked, body: bytes, principal: Principal, held: Hold, batch: str
+        self,
+        request_id: str,
+        asked: EmbeddingsAsked,
+        body: bytes,
+        principal: Principal,
+        held: Hold,
+        batch: str,
+        trace: Trace | None,
     ) -> AsyncIterator[Embedded]:
         if self.served is None:
             raise not_served()
@@ -99,8 +126,8 @@ class Embeddings:
         await self._limiter.prepare(principal, asked.user)
         admission = self._limiter.admit(principal, likely.cost, asked.tokens, asked.user)
         try:
-            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely, asked.user, batch)
-            call = upstream.open(body, held)
+            row = _Row(request_id, principal, self._wall, self._ledger, admission, likely, asked.user, batch, trace)
+            call = upstream.open(body, held, row.traceparent, "" if trace is None else trace.state)
         except BaseException:
             admission.settle(pricing.ZERO, 0)
             raise
@@ -152,8 +179,10 @@ class Embeddings:
             if (halted := self._halted.get(call)) is None:
                 raise  # the client has gone
             status, code = Status.CANCELLED if halted.code == "cancelled" else Status.FAILED, halted.code
+            halted.has_run = True
             raise halted from None
         except MillraceError as error:
+            error.has_run = True
             status, code = Status.FAILED, error.code
             is_billable = error.billable if isinstance(error, UpstreamError) else True
             raise
@@ -163,13 +192,14 @@ class Embeddings:
         finally:
             usage = row.likely.usage if tokens is None else Usage(input_tokens=tokens)
             outcome = _OUTCOMES.get(status, Outcome.FAILED)
-            row.settle(model.charge(usage if is_billable and call.sent else Usage(), outcome), status, code or None)
+            used = usage if is_billable and call.sent else Usage()
+            row.settle(model.charge(used, outcome, span_of(row.traceparent)), status, code or None)
 
 
 class _Row:
     """The row of one request in the ledger, and what is reserved for it. Opened at once, settled once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts
         self,
         request_id: str,
         principal: Principal,
@@ -179,8 +209,11 @@ class _Row:
         likely: Charge,
         user: str,
         batch: str,
+        trace: Trace | None,
     ) -> None:
         self.likely = likely
+        self.traceparent = "" if trace is None else trace.for_call()
+        self._trace = trace
         self._batch = batch
         self._id = request_id
         self._user = user
@@ -228,6 +261,8 @@ class _Row:
             key_id=self._principal.key_id,
             user=self._user,
             batch=self._batch,
+            dialect=EMBEDDINGS,
+            trace=self._trace,
         )
 
 

@@ -28,10 +28,12 @@ from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run, bytes_while_running
 from millrace.runs.runs import Runs, deadline_exceeded
-from millrace.types import Delivery, Request
+from millrace.types import Delivery, Request, Trace
 from millrace.wire import turns
 from millrace.wire.requests import Create
 from millrace.wire.tools import settled
+
+Traced = Callable[[Trace | None], Trace | None]
 
 _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  # two equal requests may differ in these
 
@@ -39,7 +41,7 @@ _NOT_COMPARED = ("type", "stream_id", "event_id", "stream", "stream_options")  #
 class Intake:
     """Accepts requests, until it is closed for a drain."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         funnels: Funnels,
         runs: Runs,
@@ -49,11 +51,17 @@ class Intake:
         schemas: SchemaValidator,
         clock: Clock,
         with_limits: Callable[[Principal], Principal] = lambda principal: principal,
+        *,
+        traced: Traced = lambda trace: trace,
     ) -> None:
-        """`with_limits` returns a principal with the limits that its key has now; a connection may be old."""
+        """`with_limits` returns a principal with the limits that its key has now; a connection may be old.
+
+        `traced` decides whether spans of a request are recorded.
+        """
         self.closed = False
         self.taken = 0  # requests that were read
         self._with_limits = with_limits
+        self._traced = traced
         self._funnels = funnels
         self._runs = runs
         self._conversations = conversations
@@ -72,18 +80,19 @@ class Intake:
         session: str = "",
         streamed: bool = True,
         batch: str = "",
+        trace: Trace | None = None,
     ) -> Request:
         """Return the request that a client's fields mean. Raises what is wrong with them, without I/O.
 
         `session` is the one that it names; without one it begins a session of its own. `batch` is the id of the batch
-        that it is a line of. What it will hold while it runs
-        is held from now on. Raises `overloaded` if that does not fit.
+        that it is a line of, `trace` what its client says of its trace. What it will hold while it runs is held from
+        now on. Raises `overloaded` if that does not fit.
         """
         if self.closed:
             raise draining()
         self.taken += 1
         model, strategy = self._funnels.catalog.resolve(create.model, create.strategy)
-        request_id, extras = response_id(), create.prompt.extras
+        request_id = response_id()
         request = Request(
             id=request_id,
             session=session or request_id,
@@ -113,15 +122,18 @@ class Intake:
             check_schema=create.check_schema,
             check_pattern=create.check_pattern,
             concise=create.concise,
-            user=str(extras.get("safety_identifier") or extras.get("user") or ""),
+            user=_user_of(create),
             tag=create.tag,
             batch=batch,
             in_frames=negotiated,
             evidence=create.evidence and principal.evidence,
             reasoning_summary=create.reasoning_summary,
             paths=create.paths,
+            trace=self._traced(trace),
             not_passed_on=tuple([f"without {name}" for name in create.not_passed_on]),
         )
+        if request.trace is not None and request.trace.content is not None:
+            request.trace.content.prompt = request.prompt
         self._make_room(request, held)
         return request
 
@@ -154,10 +166,18 @@ class Intake:
         request = prepared
         if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
             raise backlogged()
-        catalog, principal = self._funnels.catalog, self._limited(principal, request)
+        limited = self._limited(principal, request)
+        while self._limiter.lacks(limited, request.user, request.tag):  # a reload has given an account a budget since
+            await self._limiter.prepare(limited, request.user, request.tag)
+            limited = self._limited(principal, request)
+        catalog = self._funnels.catalog
         catalog.check_known(request.model)  # else it is configured no more, since the request was read
-        request, admission = admitted(request, principal, self._limiter, catalog)
+        request, admission = admitted(request, limited, self._limiter, catalog)
         return self._runs.start(request, admission, repeat, held=held)
+
+    def has_budget(self, principal: Principal, create: Create) -> bool:
+        """Whether what a client's fields cost counts against a budget in dollars."""
+        return self._limiter.has_budget(self._with_limits(principal), _user_of(create), create.tag)
 
     def _limited(self, principal: Principal, request: Request) -> Principal:
         """Return who asks, with the limits of now; a line of a batch leaves half of the rates to visitors."""
@@ -228,6 +248,11 @@ def draining() -> MillraceError:
     return MillraceError(
         "server_draining", "no new requests are taken here any more; connect again and repeat it", retry_after_ms=1000
     )
+
+
+def _user_of(create: Create) -> str:
+    extras = create.prompt.extras
+    return str(extras.get("safety_identifier") or extras.get("user") or "")
 
 
 def _delivery(create: Create, *, negotiated: bool, streamed: bool) -> Delivery:

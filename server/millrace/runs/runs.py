@@ -78,6 +78,7 @@ class Runs:
         return None if run is not None and run.was_abandoned else run  # one that is being cancelled has no answer
 
     async def _lead(self, run: Run, admission: Admission | None, *, cancelled: bool) -> None:
+        log.request_id.set(run.request.id)
         if cancelled:
             self._funnel.drop(run.response, admission)
             return

@@ -22,6 +22,7 @@ class Sweeper:
         self._clock = clock
         self._beat_s = beat_s
         self._ticks: list[Tick] = []
+        self.on_late: Callable[[float], None] = lambda _: None  # takes how many seconds late a beat is
 
     def add(self, tick: Tick) -> None:
         """Call a function at each beat from now on."""
@@ -30,7 +31,9 @@ class Sweeper:
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:
+            due = self._clock() + self._beat_s
             await asyncio.sleep(self._beat_s)
+            self.on_late(max(0.0, self._clock() - due))
             self.beat()
 
     def beat(self) -> None:

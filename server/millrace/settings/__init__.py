@@ -14,6 +14,7 @@ from millrace.settings.sections import (
     LedgerSettings,
     LimitSettings,
     LimitsSettings,
+    MetricsSettings,
     ModelSettings,
     ModelsSettings,
     PriceSettings,
@@ -21,6 +22,7 @@ from millrace.settings.sections import (
     RouterSettings,
     ServerSettings,
     Settings,
+    TracesSettings,
 )
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "LedgerSettings",
     "LimitSettings",
     "LimitsSettings",
+    "MetricsSettings",
     "ModelSettings",
     "ModelsSettings",
     "PriceSettings",
@@ -45,6 +48,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "TracesSettings",
     "build",
     "data_dir_of",
     "load",

@@ -28,7 +28,7 @@ LIVE: dict[str, Collection[str]] = {
     "checks": _ALL,
     "guards": _ALL,
     "limits": _ALL,
-    "budgets": ("at",),
+    "budgets": _ALL,
     "server": ("origins",),
     "cache": ("exact", "semantic", "ttl_s", "semantic_threshold", "max_wrong_hit_rate"),
     "evidence": ("hit_share", "small_share", "large_share", "dollars_per_day", "model_judge", "checked_share"),

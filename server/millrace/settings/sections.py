@@ -309,6 +309,22 @@ class BatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     disk_bytes: Count = 10 * 2**30  # of all files
 
 
+class MetricsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`GET /metrics`, which admins may read in any case."""
+
+    open: bool = False  # whoever reaches the port may read it, and sees all tenants
+    key_env: str | None = None  # the variable with a key that reads it alone, and sees all tenants
+
+
+class TracesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sent to a collector of OpenTelemetry."""
+
+    endpoint: str | None = None  # its URL; OTLP over HTTP. None: nothing is sent
+    share: Share = 1.0  # of requests that are recorded, of those whose clients name no trace
+    metrics: bool = True  # whether metrics are sent there too
+    prompts: bool = False  # whether prompts and answers are sent, too
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -324,3 +340,5 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitsSettings = LimitsSettings()
     batch: BatchSettings = BatchSettings()
     budgets: BudgetsSettings = BudgetsSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()

@@ -79,6 +79,10 @@ def _invalid_stand_ins(stand_ins: Mapping[str, Any]) -> Iterator[Fault]:
     for name, model in stand_ins.items():
         if name in (*RESERVED, ""):
             yield Fault(f"models.more.{name}", f"{name!r} is the name of another model; choose another one")
+        if at(model, "batch") is True:
+            yield Fault(
+                f"models.more.{name}.batch", "only lines for small or large alone go to a provider; leave it out"
+            )
         if at(model, "fallback"):
             advice = "list all models in the fallback of small or large, in the order in which they are asked"
             yield Fault(f"models.more.{name}.fallback", f"a model that stands in has no fallback of its own; {advice}")
@@ -99,6 +103,8 @@ def _invalid_fallback(model: Any, tier: str, names: Sequence[str]) -> Iterator[F
 def _invalid_place(model: Any, path: str, environ: Mapping[str, str]) -> Iterator[Fault]:
     """Yield faults of a model, and of where it is served."""
     yield from _invalid_model(model, path, environ)
+    if at(model, "batch") is True and at(model, "upstream") == "anthropic":
+        yield Fault(f"{path}.batch", "the Messages API has no batches as OpenAI's has them; leave it out")
     given = at(model, "deployments")
     deployments = given if isinstance(given, list) else []
     for number, deployment in enumerate(deployments):
@@ -124,7 +130,7 @@ def _invalid_model(model: Any, path: str, environ: Mapping[str, str]) -> Iterato
         if tier in STANDARD_TIERS:
             yield Fault(f"{path}.tier_prices.{tier}", f"{tier!r} is charged at the model's price; write it there")
     prices = {f"tier_prices.{tier}": price for tier, price in tiers.items()} if isinstance(tiers, dict) else {}
-    for place, price in ({"price": at(model, "price")} | prices).items():
+    for place, price in ({"price": at(model, "price"), "price_batch": at(model, "price_batch")} | prices).items():
         yield from _equal_steps(at(price, "steps"), f"{path}.{place}.steps")
     variable = at(model, "api_key_env")
     key = environ.get(variable) if isinstance(variable, str) else "-"

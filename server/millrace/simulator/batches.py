@@ -10,7 +10,8 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-AT_ONCE = 32  # lines of all batches
+AT_ONCE = 32  # lines of a batch
+ENDS = {"in_progress": "completed", "cancelling": "cancelled"}  # once all lines that run have ended
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class _Batch:
     total: int = 0
     completed: int = 0
     created_at: int = field(default_factory=lambda: int(time.time()))
+    answers: list[bytes] = field(default_factory=list)
 
     def body(self) -> dict[str, Any]:
         counts = {"total": self.total, "completed": self.completed, "failed": 0}
@@ -103,16 +105,20 @@ class BatchDesk:
         await asyncio.sleep(self.delay_s)
         async with aiohttp.ClientSession() as http:
 
-            async def answered(line: dict[str, Any]) -> bytes:
-                async with turns, http.post(self.url + line["url"], json=line["body"]) as answer:
-                    response = {"status_code": answer.status, "request_id": "sim", "body": await answer.json()}
+            async def answer(line: dict[str, Any]) -> None:
+                async with turns:
+                    if batch.status != "in_progress":
+                        return
+                    async with http.post(self.url + line["url"], json=line["body"]) as answer:
+                        response = {"status_code": answer.status, "request_id": "sim", "body": await answer.json()}
+                row = {"id": "sim", "custom_id": line["custom_id"], "response": response, "error": None}
+                batch.answers.append(orjson.dumps(row))
                 batch.completed += 1
-                return orjson.dumps({"id": "sim", "custom_id": line["custom_id"], "response": response, "error": None})
 
-            answers = await asyncio.gather(*map(answered, lines))
-        if batch.status == "in_progress":
-            batch.output_file_id = self._keep(b"".join(answer + b"\n" for answer in answers))
-            batch.status = "completed"
+            await asyncio.gather(*map(answer, lines))
+        if batch.status in ENDS:
+            batch.output_file_id = self._keep(b"\n".join(batch.answers)) if batch.answers else None
+            batch.status = ENDS[batch.status]
 
     async def _list(self, _request: web.Request) -> web.Response:
         found = [batch.body() for batch in reversed(self.batches.values())]
@@ -127,7 +133,7 @@ class BatchDesk:
         if batch is None:
             return web.Response(status=404)
         if batch.status == "in_progress":
-            batch.status = "cancelled"
+            batch.status = "cancelling"
         return web.json_response(batch.body())
 
     async def _stop(self, _app: web.Application) -> None:

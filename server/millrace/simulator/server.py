@@ -130,6 +130,8 @@ class Simulator:
         try:
             with self.stats.call() as call:
                 return await self._deliver(request, question, script, call)
+        except ConnectionResetError:  # whoever asked has gone in the middle of a write; the call is counted as aborted
+            return web.Response()
         finally:
             self._tasks.discard(task)
 

@@ -127,6 +127,11 @@ class Account:
         if limits.dollars_per_month is not None:
             yield Period.MONTH, self.spent_month, limits.dollars_per_month
 
+    def budgets_of(self, today: Today) -> Iterator[tuple[Period, Decimal, Decimal]]:
+        """Yield each budget with the limits of the last request, as they are on a day that may have begun since."""
+        for period, spent, limit in self.budgets(self.limits):
+            yield period, spent if today.begins(period) == self._today.begins(period) else ZERO, limit
+
     def dollars_left(self, limits: Limits) -> Decimal | None:
         """Return the dollars that are neither spent nor reserved; None if there is no limit."""
         left = [limit - spent for _, spent, limit in self.budgets(limits)]

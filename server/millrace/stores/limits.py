@@ -30,6 +30,7 @@ from millrace.types.budget import (
     Spent,
     Step,
     Steps,
+    Used,
     step_at,
 )
 
@@ -84,6 +85,20 @@ class MemoryLimiter:
         yield from self._accounts.values()
         yield from self._named.values()
 
+    def budgets(self) -> Callable[[str | None], list[Used]]:
+        """Return what adds up the budgets of the accounts in memory, of a tenant or of all; for another thread."""
+        accounts, today, steps = [*self.accounts], self._today, self._steps
+
+        def used(tenant: str | None) -> list[Used]:
+            return [
+                Used(account.name, period, float(spent / limit) if limit else 1.0, step_at(steps, spent, limit))
+                for account in accounts
+                if tenant in (None, account.name.tenant)
+                for period, spent, limit in account.budgets_of(today)
+            ]
+
+        return used
+
     def configure(self, rules: LimitRules, steps: Steps) -> None:
         """Set other limits, for requests that are admitted from now on. What was spent is read anew."""
         self._rules, self._has_rules, self._steps = rules, rules != NO_RULES, steps
@@ -96,11 +111,13 @@ class MemoryLimiter:
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         return bool(self._has_rules or principal.limits != UNLIMITED) and bool(self._limits_of(principal, user, tag))
 
+    def has_budget(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether dollars are limited."""
+        return any(has_budget(limits) for _, limits in self._limits_of(principal, user, tag))
+
     async def prepare(self, principal: Principal, user: str = "", tag: str = "") -> None:
         """Read what the accounts of a request have spent, if that is not known. Raises `overloaded`."""
-        while unread := [
-            name for name, limits in self._limits_of(principal, user, tag) if has_budget(limits) and self._lacks(name)
-        ]:
+        while unread := self._unread(principal, user, tag):
             try:
                 found = await self._read(unread, self._reads_late)
             except EXITS:
@@ -117,6 +134,10 @@ class MemoryLimiter:
                     account.know(found.get(name, Spent(ZERO, ZERO)))
                     limits = dict(self._limits_of(principal, user, tag)).get(name, UNLIMITED)
                     self._note(account, limits, tells=was_known)
+
+    def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
+        """Whether it is not known what the accounts of a request have spent."""
+        return self.limits(principal, user, tag) and bool(self._unread(principal, user, tag))
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
         """Return what is done with a request, by what is spent of its budgets."""
@@ -242,6 +263,11 @@ class MemoryLimiter:
                 names.append(AccountName(AccountKind.TAG, tenant, tag))
             found += [(name, rules.of(name)) for name in names]
         return [each for each in found if each[1] != UNLIMITED]
+
+    def _unread(self, principal: Principal, user: str, tag: str) -> list[AccountName]:
+        """Return the accounts of a request with budgets of which it is not known what is spent."""
+        limited = self._limits_of(principal, user, tag)
+        return [name for name, limits in limited if has_budget(limits) and self._lacks(name)]
 
     def _held(self, principal: Principal, user: str, tag: str) -> Held:
         held = []

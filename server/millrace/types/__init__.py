@@ -91,6 +91,7 @@ from millrace.types.routing import Advice, KeptState, Label, LabelSource, StateV
 from millrace.types.scored import Scored, joined, scores_of, scores_size
 from millrace.types.story import NO_STORY, Judgement, LookedUp, Near, Scores, Shape, Story
 from millrace.types.tool_choice import ToolChoice
+from millrace.types.trace import SAMPLED, Content, Trace, new_span_id, new_trace, span_of
 
 __all__ = [
     "BATCH_TIER",
@@ -100,6 +101,7 @@ __all__ = [
     "NO_STORY",
     "PASSED",
     "RESPONSES_PATHS",
+    "SAMPLED",
     "SEMANTIC_PREFIX",
     "STANDARD_TIERS",
     "Advice",
@@ -116,6 +118,7 @@ __all__ = [
     "CallPiece",
     "Change",
     "Charge",
+    "Content",
     "Counted",
     "Decision",
     "Deleted",
@@ -195,6 +198,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolChoice",
+    "Trace",
     "Unread",
     "Usage",
     "Verdict",
@@ -202,9 +206,12 @@ __all__ = [
     "entry_id",
     "joined",
     "moved",
+    "new_span_id",
+    "new_trace",
     "own_fields_of",
     "reasoning_of",
     "refusal_of",
     "scores_of",
     "scores_size",
+    "span_of",
 ]

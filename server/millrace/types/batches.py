@@ -61,6 +61,9 @@ class ProvidedPart:
     """The lines of a batch that one model's provider answers, in a batch of its own."""
 
     tier: Tier  # of the model
+    model: str  # its id
+    address: str  # where it is served
+    likely: Decimal  # dollars that they are likely to cost
     provider_id: str = ""  # of the provider's batch; empty: it is not made yet
     is_done: bool = False  # its answers are on the disk
 

@@ -133,6 +133,15 @@ class Left:
     step: Step | None = None
 
 
+class Used(NamedTuple):
+    """How far an account has come with one of its budgets."""
+
+    account: AccountName
+    period: Period
+    ratio: float  # of it that is spent
+    step: Step | None  # that is reached
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Dollars of the UTC day and month that an account has spent."""

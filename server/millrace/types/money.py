@@ -9,6 +9,7 @@ from millrace.types.answer import CacheOutcome, Source, Usage
 from millrace.types.model import Price, Tier
 from millrace.types.request import Strategy
 from millrace.types.story import NO_STORY, Shape, Story
+from millrace.types.trace import Trace
 
 EMBEDDINGS: Literal["embeddings"] = "embeddings"  # the tier and the strategy of requests for embeddings
 
@@ -49,6 +50,7 @@ class Charge:
     service_tier: str = ""  # that it is charged at, as the provider names it; empty if nobody named one
     finish_word: str = ""  # the provider's own for the end, if it is not known
     deployment: str = ""  # the label of the one that was asked; empty where the model has no other
+    span_id: str = ""  # of its span, which its provider was told; empty: there is none
     began_at: float | None = None  # on the process's clock, as all times of a call; None: it was not sent
     spoke_at: float | None = None  # when its first word came
     ended_at: float | None = None  # None: it still runs, or went on for another request
@@ -97,6 +99,8 @@ class Entry:
     story: Story = NO_STORY  # what each stage decided
     shape: Shape | None = None  # of the request; None: it has not ended, or was for embeddings
     began_at: float | None = None  # on the process's clock, as the times of its calls
+    dialect: str = ""  # that it was asked in; this and the next one are in no row
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

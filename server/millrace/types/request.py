@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 from millrace.types.budget import Budget, Rest, Step
 from millrace.types.conversation import Prompt, Tool
 from millrace.types.model import Model, Price
+from millrace.types.trace import Trace, span_of
 
 MERGE_TOKENS = 64  # of a merge window at most: what one turn of the loop joins
 
@@ -59,6 +60,7 @@ class OnDisconnect(StrEnum):
 class Paths:
     """Where fields are in the dialect of a client, for errors that name one."""
 
+    dialect: str = "responses"
     input: str = "input"
     schema: str = "text.format.schema"
     tool: str = "tools[{}].parameters"  # with a tool's index
@@ -138,6 +140,7 @@ class Request:
     concise: bool = False
     reasoning_summary: bool = False  # the Responses dialect shows the reasoning as a summary
     paths: Paths = RESPONSES_PATHS
+    trace: Trace | None = None  # that it belongs to; None: its client names none, and none is recorded
 
     def counted_for(self, model: Model) -> Counted:
         """Return what was counted of its prompt for a model."""
@@ -189,8 +192,15 @@ class Call:
     key_cap: int | None = None  # output tokens that the operator lets the key's answers have; None: no cap
     counted: Counted = NOT_COUNTED  # of its prompt
     deployment: str = ""  # the label of the one that is asked
+    traceparent: str = ""  # that is sent along; empty: none
+    tracestate: str = ""
     once: bool = False  # a transient fault is not tried once more there: another deployment is, or nothing
     _sent_cap: int | None = field(default=-1, init=False, repr=False, compare=False)  # -1: it is not computed yet
+
+    @property
+    def span_id(self) -> str:
+        """Its span, which its provider is told; empty if there is none."""
+        return span_of(self.traceparent)
 
     @property
     def service_tier(self) -> str:

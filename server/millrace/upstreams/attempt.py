@@ -24,6 +24,7 @@ from millrace.upstreams.connections import (
     connection_error,
     is_not_now,
     retry_after,
+    traced,
     transient,
 )
 from millrace.upstreams.endpoint import UpstreamEndpoint
@@ -31,7 +32,7 @@ from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Con
 from millrace.upstreams.provider_api import ProviderApi, UnreadableError
 from millrace.upstreams.quirks import Change, Learned
 from millrace.upstreams.refusals import Refusals
-from millrace.upstreams.said import SaidResponse
+from millrace.upstreams.said import SaidResponse, unless_said
 from millrace.upstreams.stops import StopSequences, stops_of
 from millrace.upstreams.template import Template
 
@@ -83,7 +84,7 @@ class HttpUpstream:
 
     def open(self, call: Call) -> "HttpAttempt":
         """Start a call on a task of its own."""
-        attempt = HttpAttempt(self, call)
+        attempt = HttpAttempt(self, unless_said(call))
         self._attempts[attempt.task] = attempt
         attempt.task.add_done_callback(self._attempts.pop)
         return attempt
@@ -103,7 +104,7 @@ class HttpUpstream:
         if before is not None and (answer := before.take(call.model.id)) is not None:
             attempt.sent = True
             return SaidResponse.of(answer)
-        headers = HEADERS | self.api.headers(self.endpoint.api_key, call)
+        headers = HEADERS | self.api.headers(self.endpoint.api_key, call) | traced(call.traceparent, call.tracestate)
         timeout_s = self.endpoint.connect_timeout_s
         return self._connections.post(self._url, body, headers, attempt, connect_timeout_s=timeout_s, new=new)
 

@@ -15,6 +15,13 @@ CLOSED = "closed the connection before it answered"
 FAULTS = (ConnectError, ResponseError)
 
 
+def traced(traceparent: str, tracestate: str) -> dict[str, str]:
+    """Return the headers that tell a provider of the trace that a call belongs to."""
+    if not traceparent:
+        return {}
+    return {"traceparent": traceparent, "tracestate": tracestate} if tracestate else {"traceparent": traceparent}
+
+
 class Connections:
     """Sends requests. Heeds HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Must be made in a running loop."""
 

@@ -20,6 +20,7 @@ from millrace.upstreams.connections import (
     connection_error,
     is_not_now,
     retry_after,
+    traced,
     transient,
 )
 from millrace.upstreams.exchange import TRANSIENT, Response
@@ -64,18 +65,19 @@ class OpenAIEmbeddings:
         if endpoint.api_key:
             self.headers["Authorization"] = f"Bearer {endpoint.api_key}"
 
-    def open(self, body: bytes, held: Hold) -> "EmbeddingsCall":
+    def open(self, body: bytes, held: Hold, traceparent: str = "", tracestate: str = "") -> "EmbeddingsCall":
         """Start a call on a task of its own; what it has read is counted in `held`."""
-        return EmbeddingsCall(self, body, held)
+        return EmbeddingsCall(self, body, held, self.headers | traced(traceparent, tracestate))
 
 
 class EmbeddingsCall:
     """One call. Its socket is closed as soon as its task is cancelled."""
 
-    def __init__(self, upstream: OpenAIEmbeddings, body: bytes, held: Hold) -> None:
+    def __init__(self, upstream: OpenAIEmbeddings, body: bytes, held: Hold, headers: dict[str, str]) -> None:
         self.sent = False  # the request has left; before that the provider charges nothing
         self.is_reused = False  # its connection has been used before
         self._upstream = upstream
+        self._headers = headers
         self._held = held
         self._read_bytes = 0
         self.done: asyncio.Future[Embedded] = asyncio.get_running_loop().create_task(self._run(body))
@@ -119,7 +121,7 @@ class EmbeddingsCall:
         upstream = self._upstream
         timeout_s = upstream.endpoint.connect_timeout_s
         return await upstream.connections.post(
-            upstream.url, body, upstream.headers, self, connect_timeout_s=timeout_s, new=new
+            upstream.url, body, self._headers, self, connect_timeout_s=timeout_s, new=new
         )
 
     async def _read(self, response: Response) -> Embedded:

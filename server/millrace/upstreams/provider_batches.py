@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from millrace.errors import UpstreamError
+from millrace.errors import RULES, UpstreamError
 from millrace.ports import BatchDisk, ProviderBatch
 from millrace.types import Call
 from millrace.upstreams.attempt import HttpUpstream
@@ -18,6 +18,7 @@ NAME = "millrace"  # in the metadata of a provider's batch: which of ours it is 
 PIECE = 2**20  # bytes
 LOOKED_AT = 100  # latest batches, for one that was made just before a crash
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
+NOT_NOW = (408, 409, 425, 429)  # that pass, as what is above 500 does
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -40,17 +41,13 @@ class OpenAIBatches:
     """The batches of one model. It is `ports.ProviderBatches`."""
 
     def __init__(self, upstream: HttpUpstream, name: str) -> None:
+        self.model = name
+        self.address = upstream.endpoint.base_url
         self._upstream = upstream
-        self._model = name
-        self._base_url = upstream.endpoint.base_url.rstrip("/")
+        self._base_url = self.address.rstrip("/")
         self._path = urlsplit(upstream.api.url(self._base_url)).path
         key = upstream.endpoint.api_key
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = aiohttp.ClientSession(headers=headers, timeout=TIMEOUT, trust_env=True)
-
-    async def close(self) -> None:
-        """Close its connections."""
-        await self._http.close()
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def line(self, call: Call, custom_id: str) -> bytes:
         """Return the line of a call."""
@@ -60,13 +57,19 @@ class OpenAIBatches:
         line = {"custom_id": custom_id, "method": "POST", "url": self._path, "body": body}
         return msgspec.json.encode(line) + b"\n"
 
-    async def start(self, disk: BatchDisk, file_id: str, name: str) -> str:
-        """Have a file run, unless that was begun before."""
+    async def find(self, name: str) -> str | None:
+        """Return the batch of a name among the latest, if it has not failed."""
         latest = await self._asked("GET", f"/batches?limit={LOOKED_AT}", _Batches)
         for batch in latest.data:
             if (batch.metadata or {}).get(NAME) == name and batch.status not in ENDED[1:]:
                 found: str = batch.id
                 return found
+        return None
+
+    async def start(self, disk: BatchDisk, file_id: str, name: str) -> str:
+        """Have a file run, unless that was begun before."""
+        if (found := await self.find(name)) is not None:
+            return found
         form = aiohttp.FormData()
         form.add_field("purpose", "batch")
         form.add_field("file", _bytes_of(disk, file_id), filename=f"{name}.jsonl", content_type="application/jsonl")
@@ -89,7 +92,8 @@ class OpenAIBatches:
         """Bring the answers of a batch; what came of them before is replaced."""
         await disk.remove([file_id])
         try:
-            async with self._http.get(f"{self._base_url}/files/{output_file_id}/content") as answer:
+            path = f"/files/{output_file_id}/content"
+            async with self._session() as http, http.get(self._base_url + path) as answer:
                 if answer.status != HTTPStatus.OK:
                     raise self._refused(answer.status)
                 async for piece in answer.content.iter_chunked(PIECE):
@@ -103,7 +107,7 @@ class OpenAIBatches:
 
     async def _asked(self, method: str, path: str, shape: type[Any], **fields: Any) -> Any:
         try:
-            async with self._http.request(method, self._base_url + path, **fields) as answer:
+            async with self._session() as http, http.request(method, self._base_url + path, **fields) as answer:
                 body = await answer.read()
                 if answer.status != HTTPStatus.OK:
                     raise self._refused(answer.status)
@@ -111,13 +115,19 @@ class OpenAIBatches:
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
             raise self._broken(error) from error
 
+    def _session(self) -> aiohttp.ClientSession:
+        """Return connections for one question: the next one comes in a minute, or never."""
+        return aiohttp.ClientSession(headers=self._headers, timeout=TIMEOUT, trust_env=True)
+
     def _refused(self, status: int) -> UpstreamError:
-        return UpstreamError("upstream_error", f"the batch API of {self._model} answers with HTTP {status}")
+        passes = status in NOT_NOW or (
+            status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED
+        )
+        rule = RULES["upstream_error"]._replace(retry=passes)
+        return UpstreamError("upstream_error", f"the batch API of {self.model} answers with HTTP {status}", rule=rule)
 
     def _broken(self, error: Exception) -> UpstreamError:
-        return UpstreamError(
-            "upstream_error", f"the batch API of {self._model} does not answer: {type(error).__name__}"
-        )
+        return UpstreamError("upstream_error", f"the batch API of {self.model} does not answer: {type(error).__name__}")
 
 
 async def _bytes_of(disk: BatchDisk, file_id: str) -> AsyncIterator[bytes]:

@@ -1,9 +1,12 @@
 """A response that has come already, in a file of a provider's batch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Self
 
+from millrace.ports import said
+from millrace.types import BATCH_TIER, Call
 from millrace.upstreams.exchange import Take
 
 
@@ -36,3 +39,13 @@ class SaidResponse:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def unless_said(call: Call) -> Call:
+    """Return a call as it is made: of a line whose answer is not there, or no more, its provider makes a plain one."""
+    if call.prompt.service_tier != BATCH_TIER:
+        return call
+    if (before := said.get()) is not None and before.is_for(call.model.id):
+        return call
+    extras = {name: value for name, value in call.prompt.extras.items() if name != "service_tier"}
+    return replace(call, prompt=replace(call.prompt, extras=extras))

@@ -21,23 +21,28 @@ LAST_S = 2.0  # for what waits at the end of the process
 class Webhook:
     """Sends notices in order, one at a time. `run` does it; `tell` never waits."""
 
-    def __init__(self, url: str, key: str, pauses_s: tuple[float, ...]) -> None:
-        self._url = url
-        self._headers = {"Content-Type": "application/json", "User-Agent": "millrace"}
-        if key:
-            self._headers["Authorization"] = f"Bearer {key}"
+    def __init__(self, url: str | None, key: str, pauses_s: tuple[float, ...]) -> None:
+        self.renew(url, key)
         self._pauses_s = pauses_s
         self._waiting: deque[Reached] = deque(maxlen=MOST)
         self._wakes = asyncio.Event()
 
+    def renew(self, url: str | None, key: str) -> None:
+        """Send to another URL from now on, what waits too; None: nobody is told."""
+        self._url = url
+        self._headers = {"Content-Type": "application/json", "User-Agent": "millrace"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+
     def tell(self, reached: Reached) -> None:
         """Have a step told. Never waits."""
-        self._waiting.append(reached)
-        self._wakes.set()
+        if self._url is not None:
+            self._waiting.append(reached)
+            self._wakes.set()
 
     async def run(self) -> None:
         """Send what is told, until it is cancelled; then what waits has two seconds more."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S), headers=self._headers) as http:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as http:
             try:
                 while True:
                     self._wakes.clear()
@@ -64,8 +69,11 @@ class Webhook:
 
     async def _post(self, http: aiohttp.ClientSession, notice: dict[str, Any]) -> str | None:
         """Send one; return None if it was taken, else why not: the status, or what is wrong with the connection."""
+        if self._url is None:
+            return None
+        body = msgspec.json.encode(notice)
         try:
-            async with http.post(self._url, data=msgspec.json.encode(notice), allow_redirects=False) as answer:
+            async with http.post(self._url, data=body, headers=self._headers, allow_redirects=False) as answer:
                 is_taken = answer.status < 300  # noqa: PLR2004 - all that mean success
                 return None if is_taken else "later" if answer.status in (408, 425, 429) else str(answer.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

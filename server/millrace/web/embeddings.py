@@ -13,8 +13,10 @@ from millrace.runs.intake import draining
 from millrace.web.endpoints import opened
 from millrace.web.process import Process
 from millrace.web.sse import until_gone
+from millrace.web.trace_headers import trace_headers
 from millrace.wire.embeddings import EmbeddingsAsked, read_embeddings
 from millrace.wire.reading import decode
+from millrace.wire.trace_context import trace_of
 
 
 async def create_embeddings(request: Request) -> Response:
@@ -31,8 +33,10 @@ async def create_embeddings(request: Request) -> Response:
     asked, body = await opened(request, process.max_message_bytes, read)
     if process.intake.closed:
         raise draining()
-    request_id = new_id()
-    return _Answer(request_id, lambda: embeddings.answered(request_id, asked, body, request.state.principal))
+    request_id = request.state.request_id = new_id()
+    trace = trace_of({}, trace_headers(request.headers))
+    principal = request.state.principal
+    return _Answer(request_id, lambda: embeddings.answered(request_id, asked, body, principal, trace=trace))
 
 
 class _Answer(Response):

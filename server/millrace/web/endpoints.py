@@ -20,15 +20,19 @@ from millrace.runs.conversations import not_found
 from millrace.runs.intake import repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
+from millrace.types import Trace
 from millrace.web import compressed
 from millrace.web.arrivals import Arrival, arriving
 from millrace.web.outbox import AsgiWriter, FrameWriter
 from millrace.web.process import Process, principal_of, process_of
-from millrace.web.session import FAULT, Closed, Session
+from millrace.web.session import Session
+from millrace.web.socket_session import FAULT, Closed, SocketSession
 from millrace.web.sse import SseResponse, WholeResponse
+from millrace.web.trace_headers import trace_headers
 from millrace.web.websocket import CLOSE_TIMEOUT_S, EXTENSION
 from millrace.wire import chunks, completions, documents, limits, reading, requests, responses as wire, stored_items
 from millrace.wire.sessions import naming, session_of
+from millrace.wire.trace_context import trace_of
 
 T = TypeVar("T")
 ReadCreate = Callable[[dict[str, Any], Collection[str]], requests.Create]
@@ -45,10 +49,15 @@ async def websocket_responses(websocket: WebSocket) -> None:
     writer = websocket.scope["extensions"].get(EXTENSION) or AsgiWriter(websocket.send)
     negotiated = offered or websocket.query_params.get("millrace") == "1"
     state = websocket.state
-    headers = naming(websocket.headers)
+    headers = naming(websocket.headers) | trace_headers(websocket.headers)
     session = Session(
         state.process, cast("FrameWriter", writer), state.principal, negotiated=negotiated, headers=headers
     )
+    await converse(websocket, writer, session)
+
+
+async def converse(websocket: WebSocket, writer: FrameWriter, session: SocketSession) -> None:
+    """Let a session run to its end, and close the connection as it says."""
     try:
         await session.run(cast("Any", websocket.receive))
     except Closed as end:
@@ -159,21 +168,24 @@ async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, 
     """Read a request's body, off the loop if it is long, and start it."""
     process, principal = process_of(request), principal_of(request)
 
-    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, str]:
+    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, str, Trace | None]:
         fields = reading.decode(body, "the body")
         create = read(fields, process.funnel.checks.names)
-        return create, repeat_of(create, fields, principal), session_of(fields, request.headers)
+        named = session_of(fields, request.headers), trace_of(fields, trace_headers(request.headers))
+        return create, repeat_of(create, fields, principal), *named
 
     async with arriving(request, process) as arrival:
-        create, repeat, session = await read_body(request, arrival, process.max_message_bytes, read_all)
+        create, repeat, session, trace = await read_body(request, arrival, process.max_message_bytes, read_all)
         asked = process.intake.read(
-            create, principal, arrival.held, negotiated=False, session=session, streamed=create.stream
+            create, principal, arrival.held, negotiated=False, session=session, streamed=create.stream, trace=trace
         )
         try:
-            return create, await process.intake.start(asked, principal, arrival.held, repeat)
+            run = await process.intake.start(asked, principal, arrival.held, repeat)
         except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger
             process.intake.drop(asked, arrival.held)
             raise
+    request.state.request_id = run.request.id
+    return create, run
 
 
 def _events(request: Request, run: Run, start: int = 0) -> SseResponse:

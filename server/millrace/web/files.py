@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from millrace.batches.files import Files, Upload
+from millrace.batches.files import Files, Upload, file_not_found
 from millrace.errors import MillraceError, invalid, slow_consumer
 from millrace.runs.intake import draining
 from millrace.types import KeptFile
@@ -109,8 +109,11 @@ async def show(request: Request) -> Response:
 async def content(request: Request) -> Response:
     """`GET /v1/files/{id}/content`: its bytes."""
     process = process_of(request)
-    file = await process.batches.files.find(principal_of(request).tenant, request.path_params["id"])
-    return _Content(file, process.batches.files, process.stuck_s)
+    files = process.batches.files
+    file = await files.find(principal_of(request).tenant, request.path_params["id"])
+    if file.size and not await files.piece(file, 0, 1):
+        raise file_not_found(file.id)  # it was deleted just now
+    return _Content(file, files, process.stuck_s)
 
 
 async def delete(request: Request) -> Response:
@@ -140,7 +143,7 @@ class _Content(Response):
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": self.raw_headers})
         at = 0
         while at < self._file.size:
-            piece = await self._files.disk.read(self._file.id, at, min(PIECE, self._file.size - at))
+            piece = await self._files.piece(self._file, at, min(PIECE, self._file.size - at))
             if not piece:  # it was deleted meanwhile, and its client sees that it is not whole
                 return
             try:

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from millrace import log
-from millrace.dialects.projection import Dialect
-from millrace.dialects.responses import EventCodec, ResponsesProjection
+from millrace.dialects.event_log import EventLog, FrameCodec
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.memory import Hold
 from millrace.runs.conversations import not_found
@@ -24,6 +23,8 @@ REMEMBERED = 256  # ended responses of a connection that a late cancel may still
 # Its run, and the number of the first event to be sent. It is given what is held for the request.
 Begin = Callable[[Hold], Awaitable[tuple[Run, int]]]
 Refuse = Callable[[MillraceError, str | None, str | None], None]  # an error, its lane, the id of its frame
+# The events of a run and how they are encoded, for a lane and the id of the frame that asked for it.
+Show = Callable[[Run, str | None, str | None], tuple[EventLog, FrameCodec]]
 
 
 @dataclass(slots=True, eq=False)
@@ -67,11 +68,15 @@ class Job:
 class Jobs:
     """All jobs of one connection, by their place in its lanes."""
 
-    def __init__(self, process: Process, outbox: Outbox, dialect: Dialect[ResponsesProjection], refuse: Refuse) -> None:
+    def __init__(
+        self, process: Process, outbox: Outbox, show: Show, refuse: Refuse, end: "Callable[[Job], None]"
+    ) -> None:
+        """`end` is called with each job whose last event has been written."""
         self._process = process
         self._outbox = outbox
-        self._dialect = dialect
+        self._show_run = show
         self._refuse = refuse
+        self._end = end
         self._lanes = Lanes()
         self._jobs: dict[Place, Job] = {}
         self._ended: list[str] = []
@@ -107,7 +112,14 @@ class Jobs:
         The terminal event is the acknowledgement (PROTOCOL.md, Client to server). So a request that still waits is
         started as soon as it is the first of its lane, however many run, and gets its first event and its terminal.
         """
-        for place in self._named(cancel, tenant):
+        self._cancel(self._named(cancel, tenant))
+
+    def cancel_asked(self, event_id: str) -> None:
+        """Cancel what a frame has asked for. Nothing happens if it has ended, or was never asked for."""
+        self._cancel([place for place, job in self._jobs.items() if job.event_id == event_id])
+
+    def _cancel(self, places: list[Place]) -> None:
+        for place in places:
             job = self._jobs[place]
             job.is_cancelled = True
             if job.run is not None:
@@ -183,7 +195,7 @@ class Jobs:
             job.listen(run)
             if job.is_cancelled:
                 run.cancel()
-            await self._show(place, run, start)
+            await self._show(place, job, run, start)
         except MillraceError as error:
             self._refuse(error, place.stream_id, job.event_id)
         except EXITS:
@@ -219,16 +231,17 @@ class Jobs:
                 job.is_beginning = False
         return self._process.intake.drop(job.request, job.held), 0
 
-    async def _show(self, place: Place, run: Run, start: int) -> None:
+    async def _show(self, place: Place, job: Job, run: Run, start: int) -> None:
         """Write a run's events as they come, until the last one has been written or the peer has gone."""
         if run.stream_id is None and not run.is_shown():
             run.stream_id = place.stream_id
-        projection = run.projection(self._dialect)
-        feed = Feed(projection.event_log, self._outbox, EventCodec(projection, place.stream_id), start, run.done)
+        event_log, codec = self._show_run(run, place.stream_id, job.event_id)
+        feed = Feed(event_log, self._outbox, codec, start, run.done)
         try:
             await feed.finished
             await run.wait()  # it is over; raises why it never became a response
             self._remember(place.stream_id, run)
+            self._end(job)
         except MillraceError:  # this view of it has failed
             if run.response.ended is not None:
                 await run.wait()

@@ -29,7 +29,6 @@ async def create_message(request: Request) -> Response:
     """`POST /v1/messages`."""
     process: Process = request.state.process
     create, run = await started(request, _reader(request, read_messages))
-    request.state.request_id = run.request.id
     make = partial(_message, run, create.model)
     if not create.stream:
         return WholeResponse(run, make)

@@ -8,10 +8,11 @@ from enum import Enum, auto
 from millrace.errors import MillraceError
 
 MAX_HEAD = 16 * 1024  # bytes of the head of a part
+MAX_PARTS = 64
 MAX_BOUNDARY = 70  # characters (RFC 2046, 5.1.1)
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]+)"|([^\s;"]+))', re.IGNORECASE)
-_FIELD = re.compile(r';\s*(name|filename)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+_FIELD = re.compile(r';\s*(name|filename)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
 _DISPOSITION = re.compile(r"^content-disposition:(.*)$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -41,6 +42,7 @@ class Form:
         self._end_of_part = b"\r\n--" + boundary.encode("latin-1", "replace")
         self._buffer = bytearray(b"\r\n")  # which the first boundary need not follow
         self._state = _State.PREAMBLE
+        self._parts = 0
 
     def feed(self, data: bytes) -> Iterator[Part | bytes]:
         """Yield each part that begins with these bytes, and bytes of its content."""
@@ -79,9 +81,13 @@ class Form:
         head = bytes(buffer[:at]).decode("utf-8", "replace").replace("\r", "")
         del buffer[: at + 4]
         disposition = _DISPOSITION.search(head)
-        fields = dict(_FIELD.findall(disposition[1])) if disposition else {}
+        found = _FIELD.findall(disposition[1]) if disposition else ()
+        fields = {name.lower(): quoted or plain for name, quoted, plain in found}
         if "name" not in fields:
             raise _no_form("a part has no name")
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise _no_form(f"it has more than {MAX_PARTS} parts")
         self._state = _State.CONTENT
         return Part(fields["name"], fields.get("filename"))
 

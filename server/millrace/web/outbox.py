@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from millrace import log
-from millrace.dialects.event_log import Codec, EventLog
+from millrace.dialects.event_log import EventLog, FrameCodec
 from millrace.errors import EXITS, internal_error
 from millrace.memory import Hold
 from millrace.web.flood import ReadingShare
@@ -61,7 +61,7 @@ class Feed:
         self,
         event_log: EventLog,
         outbox: "Outbox",
-        codec: Codec,
+        codec: FrameCodec,
         start: int = 0,
         over: asyncio.Future[None] | None = None,  # done when nothing happens to the response any more
     ) -> None:

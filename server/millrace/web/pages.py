@@ -23,7 +23,7 @@ from millrace.principal import Role
 from millrace.web.middleware import head_of
 from millrace.web.process import Process
 from millrace.web.refusals import PREFIX, is_of_anthropic
-from millrace.wire import contracts, documents, message_events, responses as wire
+from millrace.wire import asyncapi as async_contract, contracts, documents, message_events, responses as wire
 
 PACKAGE = Path(__file__).parent.parent
 STATIC = next(folder for folder in (PACKAGE / "static", PACKAGE.parent.parent / "static") if folder.is_dir())
@@ -47,13 +47,14 @@ def page(nowhere: ASGIApp) -> ASGIApp:
 
 
 def _no_websocket(path: str) -> Response:
-    error = MillraceError("invalid_request", f"{path[:80]} is no WebSocket; connect to /v1/responses")
+    error = MillraceError("invalid_request", f"{path[:80]} is no WebSocket; connect to /v1/responses or /v1/chat/ws")
     return _json(documents.Refused(wire.error_body(error)), 404, {"X-Should-Retry": "false"})
 
 
-async def upgrade_needed(_: Request) -> Response:
+async def upgrade_needed(request: Request) -> Response:
     """Answer a GET that does not ask for a WebSocket."""
-    error = MillraceError("invalid_request", "a GET of /v1/responses must ask for a WebSocket; use POST for HTTP")
+    path = request.scope["path"]
+    error = MillraceError("invalid_request", f"a GET of {path} must ask for a WebSocket; over HTTP use a POST")
     return _json(documents.Refused(wire.error_body(error)), 426, {"Upgrade": "websocket"})
 
 
@@ -108,7 +109,7 @@ async def readyz(request: Request) -> Response:
 
 async def asyncapi(_: Request) -> Response:
     """Serve the contract of the WebSocket."""
-    return Response(_contract(contracts.asyncapi), media_type="application/json")
+    return Response(_contract(async_contract.document), media_type="application/json")
 
 
 async def openapi(_: Request) -> Response:

@@ -22,6 +22,8 @@ from millrace.runs.intake import Intake
 from millrace.runs.run import Run
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
+from millrace.telemetry.metrics import Metrics
+from millrace.web.chats import Chats
 from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
 from millrace.wire.documents import Configuration
@@ -89,6 +91,8 @@ class Process:
     batches: Batches
     levers: LeversReports
     embeddings: Embeddings
+    chats: Chats
+    metrics: Metrics = field(default_factory=Metrics)
     sessions: set[LiveSession] = field(default_factory=set)
     arrivals: set[OnItsWay] = field(default_factory=set)  # over HTTP
     streams: set[SseResponse] = field(default_factory=set)  # over HTTP

@@ -31,6 +31,8 @@ def is_of_anthropic(scope: Scope) -> bool:
 
 def refusal(error: MillraceError, scope: Scope) -> Response:
     """Return an error as a response that SDKs understand."""
+    if not error.has_run:  # else it is counted by its row
+        scope["state"]["process"].metrics.figures.refused(error.code)
     return _refusal(error, scope, error.rule.status)
 
 
@@ -45,8 +47,9 @@ def _refusal(error: MillraceError, scope: Scope, status: int) -> Response:
         headers["Connection"] = "close"  # the rest of the body is not waited for
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
+    headers["X-Request-Id"] = scope["state"].get("request_id") or f"req_{secrets.token_hex(16)}"
     if is_of_anthropic(scope):
-        headers["Request-Id"] = scope["state"].get("request_id") or f"req_{secrets.token_hex(16)}"
+        headers["Request-Id"] = headers["X-Request-Id"]
         body = msgspec.json.encode(message_events.failed(error, headers["Request-Id"], status))
     else:
         usage = msgspec.to_builtins(error.usage) if isinstance(error, FailedWithUsage) else UNSET
@@ -76,9 +79,6 @@ async def unrouted(request: Request, error: Exception) -> Response:
     if not request.url.path.startswith(PREFIX):
         return Response(error.detail, error.status_code, error.headers, media_type="text/plain")
     refused = MillraceError("invalid_request", f"{request.method} {request.url.path[:80]}: {error.detail}")
-    if is_of_anthropic(request.scope):
-        answer = _refusal(refused, request.scope, error.status_code)
-        answer.headers.update(error.headers or {})
-        return answer
-    body = msgspec.json.encode({"error": wire.error_body(refused)})
-    return Response(body, error.status_code, error.headers, media_type="application/json")
+    answer = _refusal(refused, request.scope, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer

@@ -1,67 +1,29 @@
-"""One WebSocket: reads frames and acts on them. Its requests are in `jobs`, its end is decided in `liveness`.
+"""One WebSocket in the Responses mode: what its frames mean. The connection itself is in `socket_session`."""
 
-Everything it writes goes through its outbox.
-"""
-
-import asyncio
-import itertools
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
-from millrace import __version__, log
-from millrace.dialects.responses import in_responses
-from millrace.errors import EXITS, MillraceError, internal_error
-from millrace.funnel.offload import in_thread
+from millrace import __version__
+from millrace.dialects.event_log import EventLog, FrameCodec
+from millrace.dialects.responses import EventCodec, in_responses
+from millrace.errors import MillraceError
 from millrace.memory import Hold
 from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
-from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
-from millrace.web.flood import FloodMeter
-from millrace.web.jobs import Job, Jobs
-from millrace.web.liveness import Closing, Liveness
-from millrace.web.outbox import FrameWriter, Outbox
+from millrace.web.jobs import Job
+from millrace.web.liveness import Closing
+from millrace.web.outbox import FrameWriter
 from millrace.web.process import Process
-from millrace.web.slices import MAX_DROPPED, TooBig
-from millrace.web.websocket import HELD, TOO_BIG, UTF8
+from millrace.web.socket_session import Frame, SocketSession
 from millrace.wire import limits, requests, responses
-from millrace.wire.limits import CloseCode
-from millrace.wire.reading import LONG, is_utf8
 from millrace.wire.sessions import session_of
-
-MAX_FRAMES_WHILE_PAUSED = 32  # frames that are read from a peer that does not read
-FAULT = internal_error().message  # why a session that crashed is closed
-FRAMES_PER_TURN = 64  # frames that are read before other connections get a turn
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+from millrace.wire.trace_context import trace_of
 
 
-class Closed(Exception):  # noqa: N818 - an end, not an error
-    """The connection is to be closed; `code` is the close code."""
-
-    def __init__(self, code: CloseCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class _Frame:
-    """What could be read of a frame, and what is wrong with it."""
-
-    envelope: requests.Envelope | None = None
-    create: requests.Create | None = None
-    repeat: Repeat | None = None
-    session: str = ""  # that it names
-    error: BaseException | None = None
-
-
-class Session:
+class Session(SocketSession):
     """One accepted connection, from its first frame to its last."""
 
     def __init__(
@@ -71,88 +33,24 @@ class Session:
         principal: Principal,
         *,
         negotiated: bool,
-        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session
+        headers: Mapping[str, str] = MappingProxyType({}),  # of the upgrade; some name a session or a trace
     ) -> None:
-        self._process = process
+        super().__init__(process, writer, principal, self._show)
         self._headers = headers
-        self._principal = principal
         self._negotiated = negotiated
         self._dialect = in_responses(negotiated=negotiated)
-        self._writer = writer
-        writer.held = process.memory.hold(principal.tenant)
-        self._outbox = Outbox(writer, process.turn)
-        self._jobs = Jobs(process, self._outbox, self._dialect, self._refuse)
-        self._liveness = Liveness(
-            process, self._outbox, self._jobs, principal, close=self.close, announce=self._announce
-        )
-        self._read_while_paused = 0  # frames
-        self._has_lanes = False  # a frame has named one
-        self._refused = FloodMeter()
-        self._close: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
-        writer.on_lost = self._peer_lost
-        self._outbox.on_crash = self._crashed
-        self._outbox.on_full = self._on_full
 
-    async def run(self, receive: Receive) -> None:
-        """Read until the peer is gone, or raise `Closed`; then stop listening to what still runs."""
-        self._process.sessions.add(self)
+    def _show(self, run: Run, stream_id: str | None, _event_id: str | None) -> tuple[EventLog, FrameCodec]:
+        projection = run.projection(self._dialect)
+        return projection.event_log, EventCodec(projection, stream_id)
+
+    def _greet(self) -> None:
         if self._negotiated:
             self._outbox.put(self._hello())
-        reading = asyncio.get_running_loop().create_task(self._read(receive))
-        try:
-            await asyncio.wait((reading, self._close), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
-            elif (closed := self._close.result()) is not None:
-                raise closed
-        finally:
-            self._process.sessions.discard(self)
-            self._process.busy.discard(self)
-            reading.cancel()
-            await self._jobs.release()
-            self._outbox.flush()
-
-    def close(self, code: CloseCode, reason: str) -> None:
-        """End the connection soon. Only the first call counts."""
-        if not self._close.done():
-            self._close.set_result(Closed(code, reason))
-
-    def _watch(self) -> None:
-        """Be swept at every beat, until there is no reason for it any more."""
-        self._process.busy.add(self)
-
-    def _on_full(self) -> None:
-        """Count from now how long the peer takes nothing."""
-        self._liveness.start_counting()
-        self._watch()
-
-    def _peer_lost(self) -> None:
-        """End the session of a peer that is gone, even if frames of it wait to be read (What always holds, 7)."""
-        if not self._close.done():
-            self._close.set_result(None)
-
-    def _crashed(self, error: BaseException) -> None:
-        """End the session, since what it had to write is lost."""
-        log.get().error("session crashed", exc_info=error)
-        self.close(CloseCode.FAULT, FAULT)
-
-    def start_closing(self, by: float, spread_s: float = 0.0) -> None:
-        """Take no new requests, and say so; what runs may go on until then. Only the first call counts."""
-        self._liveness.start_closing(by, spread_s)
-
-    def sweep(self, now: float) -> None:
-        """Do what is due. Called by the sweeper."""
-        if self._liveness.is_idle:
-            self._process.busy.discard(self)
-        if not self._outbox.is_writable and self._outbox.is_half_closed:
-            self._peer_lost()  # while it is paused nobody reads the end of its stream
-        if self._writer.is_late(now, self._process.stuck_s):
-            self.close(CloseCode.POLICY, "a message came too slowly")
-        self._liveness.sweep(now)
 
     def _announce(self, closing: Closing) -> None:
         """Tell the client that it should connect again (PROTOCOL.md, Draining)."""
-        self._watch()
+        super()._announce(closing)
         if self._negotiated:
             message = responses.Draining(
                 deadline_ms=max(0, round((closing.by - closing.since) * 1000)),
@@ -160,110 +58,20 @@ class Session:
             )
             self._outbox.put(responses.encode(message))
 
-    async def _read(self, receive: Receive) -> None:
-        for count in itertools.count(1):
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            data = message[UTF8] if UTF8 in message else message.get("text")
-            held = message.get(HELD) or self._process.memory.hold(self._principal.tenant)
-            try:
-                if TOO_BIG in message:
-                    self._refuse_too_big(message[TOO_BIG])
-                else:
-                    await self._take(data, held)
-            finally:
-                held.close()
-            del data, message  # it may be large, and the next one may be long in coming
-            await self._wait_while_paused()
-            if count % FRAMES_PER_TURN == 0:
-                await asyncio.sleep(0)
+    def _opened(self, data: str | bytes, frame: Frame) -> None:
+        frame.envelope = envelope = requests.open_frame(data)
+        requests.check_ids(envelope)
+        if envelope.type == "response.create":
+            frame.create = requests.read_create(envelope.fields, self._process.funnel.checks.names)
+            frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
+            frame.session = session_of(envelope.fields, self._headers)
+            frame.trace = trace_of(envelope.fields, self._headers)
+            frame.envelope = envelope.without_fields()  # what is long is not kept twice
 
-    async def _wait_while_paused(self) -> None:
-        """Read on while the peer keeps up. One that does not may still send a few frames: it may want to cancel."""
-        if self._outbox.is_writable:
-            self._read_while_paused = 0
-            return
-        self._read_while_paused += 1
-        if self._read_while_paused > MAX_FRAMES_WHILE_PAUSED:
-            await self._outbox.until_writable()
+    def _beginning(self, data: bytes) -> requests.Envelope:
+        return requests.open_beginning(data)
 
-    def _refuse_too_big(self, given: TooBig) -> None:
-        """Refuse a frame that is too long, and close if nobody could know whose it was, or too much of it is to come.
-
-        Without a `stream_id` and an `event_id` at its beginning it is a request of the only lane, if there is no other.
-        """
-        longest = self._process.max_message_bytes
-        message = f"the frame is longer than {longest} bytes"
-        envelope = requests.open_beginning(given.beginning)
-        self._refuse_frame(MillraceError("message_too_big", message), envelope)
-        self._count_refused()
-        is_known = envelope.stream_id is not None or envelope.event_id is not None or not self._has_lanes
-        if not is_known or given.size > MAX_DROPPED * longest:
-            raise Closed(CloseCode.TOO_BIG, message)
-
-    async def _take(self, data: str | bytes | None, held: Hold) -> None:
-        """Act on one frame. A long one is read off the loop, and the frames behind it wait.
-
-        What is `held` for the frame goes over to its request, if it is one.
-        """
-        if data is None:
-            raise Closed(CloseCode.NOT_TEXT, "text frames only")
-        if len(data) > LONG:
-            frame = await in_thread(self._principal.tenant, len(data), partial(self._open, data))
-        else:
-            self._writer.share.begin()
-            frame = self._open(data)
-        self._act(frame, held)
-        if len(data) <= LONG and (wait := self._writer.share.end()):
-            await asyncio.sleep(wait)
-
-    def _open(self, data: str | bytes) -> "_Frame":
-        """Read one frame, whatever is wrong with it. Called in any thread."""
-        frame = _Frame()
-        try:
-            if isinstance(data, bytes) and not is_utf8(data):
-                raise Closed(CloseCode.NOT_UTF8, "not UTF-8")
-            frame.envelope = envelope = requests.open_frame(data)
-            requests.check_ids(envelope)
-            if envelope.type == "response.create":
-                frame.create = requests.read_create(envelope.fields, self._process.funnel.checks.names)
-                frame.repeat = repeat_of(frame.create, envelope.fields, self._principal)
-                frame.session = session_of(envelope.fields, self._headers)
-                frame.envelope = envelope.without_fields()  # what is long is not kept twice
-        except (MillraceError, Closed) as error:
-            frame.error = error.with_traceback(None)  # it would keep the bytes until the next collection
-        except EXITS:
-            raise
-        except BaseException as error:  # also a panic in a library
-            frame.error = error
-        return frame
-
-    def _act(self, frame: "_Frame", held: Hold) -> None:
-        """Do what a frame says. Whatever is wrong with it is answered on its lane, and the connection goes on."""
-        self._has_lanes |= frame.envelope is not None and frame.envelope.stream_id is not None
-        if frame.error is None:
-            try:
-                self._do(frame, held)
-            except EXITS:
-                raise
-            except BaseException as error:
-                self._answer_error(error, frame.envelope)
-        else:
-            self._answer_error(frame.error, frame.envelope)
-
-    def _answer_error(self, error: BaseException, envelope: requests.Envelope | None) -> None:
-        match error:
-            case Closed():
-                raise error
-            case MillraceError():
-                self._refuse_frame(error, envelope)
-                self._count_refused()
-            case _:  # one request's fault must not end the other lanes
-                log.get().error("frame crashed", exc_info=error)
-                self._refuse_frame(internal_error(), envelope)
-
-    def _do(self, frame: "_Frame", held: Hold) -> None:
+    def _do(self, frame: Frame, held: Hold) -> None:
         envelope = frame.envelope
         assert envelope is not None, "it could be read"
         match envelope.type:
@@ -281,25 +89,20 @@ class Session:
                 message = f"type: {unknown[:80]!r} is not known; write one of {', '.join(requests.TYPES)}"
                 raise MillraceError("unknown_event", message, param="type")
 
-    def _create(self, frame: "_Frame", held: Hold) -> None:
+    def _create(self, frame: Frame, held: Hold) -> None:
         if self._liveness.closing is not None:
             raise draining()
-        envelope, create, repeat = frame.envelope, frame.create, frame.repeat
-        assert envelope is not None, "it could be read"
-        assert create is not None, "it is one"
+        assert frame.envelope is not None, "it could be read"
+        assert frame.create is not None, "it is one"
         request = self._process.intake.read(
-            create, self._principal, held, negotiated=self._negotiated, session=frame.session
+            frame.create,
+            self._principal,
+            held,
+            negotiated=self._negotiated,
+            session=frame.session,
+            trace=frame.trace,
         )
-        stream_id, event_id = envelope.stream_id, envelope.event_id  # `begin` must not keep the whole frame
-
-        async def begin(held: Hold) -> tuple[Run, int]:
-            closing = self._liveness.closing
-            if closing is not None and self._process.clock() >= closing.by:
-                raise draining()
-            last = self._jobs.last_of(stream_id)
-            return await self._process.intake.start(request, self._principal, held, repeat, last), 0
-
-        self._add(Job(request.id, begin, event_id, held, request), stream_id)
+        self._ask(request, frame.repeat, held, frame.envelope, lambda _: None)
 
     def _resume(self, envelope: requests.Envelope, resume: requests.Resume) -> None:
         run = self._resumable(resume)
@@ -336,24 +139,8 @@ class Session:
             stream_id=responses.lane(stream_id),
         )
 
-    def _add(self, job: Job, stream_id: str | None) -> None:
-        self._jobs.add(job, stream_id)
-        job.held = job.held.move()  # from the frame, which is done
-
-    def _refuse_frame(self, error: MillraceError, envelope: requests.Envelope | None) -> None:
-        """Refuse with the frame's ids, where it could be read that far."""
-        if envelope is None:
-            self._refuse(error)
-        else:
-            self._refuse(error, envelope.stream_id, envelope.event_id)
-
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
         self._outbox.put(responses.error_event(error, stream_id, event_id))
-
-    def _count_refused(self) -> None:
-        """Close the connection if too many frames were refused in too short a time."""
-        if self._refused.count(self._process.clock()):
-            self.close(CloseCode.POLICY, "too many bad frames")
 
     def _hello(self) -> bytes:
         bounds = responses.ConnectionLimits(

@@ -178,6 +178,7 @@ class SseResponse(Response):
             try:
                 self._make()
             except MillraceError as error:
+                error.has_run = True
                 return error
         return internal_error()
 
@@ -225,6 +226,7 @@ class WholeResponse(Response):
         try:
             body = self._make()
         except MillraceError as error:
+            error.has_run = True
             if self._run.admitted is not None:
                 error.left = self._run.admitted.left()
             raise

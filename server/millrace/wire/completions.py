@@ -29,6 +29,7 @@ from millrace.wire.requests import (
 from millrace.wire.tools import MAX_TOOLS, MOST, AnyText, Choice, ToolName, settled
 
 PATHS = Paths(
+    dialect="chat",
     input="messages",
     schema="response_format.json_schema.schema",
     tool="tools[{}].function.parameters",

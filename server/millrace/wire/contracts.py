@@ -1,4 +1,4 @@
-"""The published contracts, generated from the wire structs: AsyncAPI for the WebSocket, OpenAPI for HTTP."""
+"""The published contract of HTTP, generated from the wire structs: OpenAPI. That of WebSockets is in `asyncapi`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -35,26 +35,11 @@ SENT: tuple[type[Struct], ...] = get_args(wire.ServerEvent)
 RECEIVED: tuple[type[Struct], ...] = get_args(requests.ClientFrame)
 
 _REF = "#/components/schemas/{name}"
-_JSON = "application/json"
-_ABOUT = {
+JSON = "application/json"
+ABOUT = {
     "title": "Millrace",
     "description": "The OpenAI Responses API. Clients can ask for extensions: cancel, resume, revise and cost.",
     "license": {"name": "MIT", "identifier": "MIT"},
-}
-_QUERY = {
-    "type": "object",
-    "properties": {"millrace": {"const": "1", "description": "Negotiates the millrace.* events."}},
-}
-_HEADERS = {
-    "type": "object",
-    "properties": {
-        "Authorization": {"type": "string", "description": "Bearer and a key. Not needed while no key exists."},
-        "Sec-WebSocket-Protocol": {
-            "type": "string",
-            "description": f"{wire.SUBPROTOCOL} negotiates the millrace.* events. A browser adds its ticket as"
-            " millrace.ticket.<ticket>.",
-        },
-    },
 }
 
 
@@ -76,8 +61,8 @@ class Operation:
     parameters: dict[str, Schema] = field(default_factory=dict)  # of the query
     status: int = 200
     refusals: dict[int, type[Struct]] = field(default_factory=dict)  # answers with another status that are not errors
-    takes: str = _JSON  # the form of the body
-    gives: str = _JSON  # the form of the answer; of another one it is a line
+    takes: str = JSON  # the form of the body
+    gives: str = JSON  # the form of the answer; of another one it is a line
     to_anthropic: type[Struct] | None = None  # the answer to a request with the header `anthropic-version`
     refused: tuple[type[Struct], ...] = (documents.Refused,)  # errors
 
@@ -313,34 +298,6 @@ OPERATIONS = (
 )
 
 
-def asyncapi(version: str) -> Schema:
-    """Return the AsyncAPI 3.0 document of the WebSocket. It describes the server, so `send` means server to client."""
-    names, schemas = _schemas(SENT, RECEIVED)
-    messages = {
-        tag(shape): {
-            "name": tag(shape),
-            "summary": _summary(shape),
-            "contentType": _JSON,
-            "payload": _ref(names[shape]),
-        }
-        for shape in (*SENT, *RECEIVED)
-    }
-    channel = {
-        "address": "/v1/responses",
-        "description": "Each text frame is one event, UTF-8 JSON. Requests of one `stream_id` run one after another.",
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
-        "bindings": {"ws": {"method": "GET", "query": _QUERY, "headers": _HEADERS, "bindingVersion": "0.1.0"}},
-    }
-    return {
-        "asyncapi": "3.0.0",
-        "info": {**_ABOUT, "version": version, "license": {"name": "MIT"}},
-        "defaultContentType": _JSON,
-        "channels": {"responses": channel},
-        "operations": {"events": _operation("send", SENT), "frames": _operation("receive", RECEIVED)},
-        "components": {"messages": messages, "schemas": schemas},
-    }
-
-
 def openapi(version: str) -> Schema:
     """Return the OpenAPI 3.1 document of the HTTP endpoints."""
     sent: list[type[Struct]] = [documents.Refused]
@@ -348,14 +305,14 @@ def openapi(version: str) -> Schema:
         sent += [endpoint.answer, *endpoint.streamed, *endpoint.refusals.values(), *endpoint.refused]
         sent += [endpoint.to_anthropic] if endpoint.to_anthropic else []
     received = [endpoint.body for endpoint in OPERATIONS if endpoint.body]
-    names, schemas = _schemas(sent, received)
+    names, schemas = schemas_of(sent, received)
     paths: dict[str, Schema] = {}
     for endpoint in OPERATIONS:
         paths.setdefault(endpoint.path, {})[endpoint.method] = _described(endpoint, names)
-    refused = {"description": _codes(), "content": {_JSON: {"schema": _ref(names[documents.Refused])}}}
+    refused = {"description": _codes(), "content": {JSON: {"schema": ref(names[documents.Refused])}}}
     return {
         "openapi": "3.1.0",
-        "info": {**_ABOUT, "version": version},
+        "info": {**ABOUT, "version": version},
         "security": [{"key": []}, {"named": []}, {}],
         "paths": paths,
         "components": {
@@ -367,11 +324,6 @@ def openapi(version: str) -> Schema:
             },
         },
     }
-
-
-def _operation(action: str, shapes: Iterable[type[Struct]]) -> Schema:
-    messages = [{"$ref": f"#/channels/responses/messages/{tag(shape)}"} for shape in shapes]
-    return {"action": action, "channel": {"$ref": "#/channels/responses"}, "messages": messages}
 
 
 def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
@@ -387,37 +339,37 @@ def _described(endpoint: Operation, names: dict[type[Struct], str]) -> Schema:
     if endpoint.body:
         described["requestBody"] = {
             "required": True,
-            "content": {endpoint.takes: {"schema": _ref(names[endpoint.body])}},
+            "content": {endpoint.takes: {"schema": ref(names[endpoint.body])}},
         }
     answers = [endpoint.answer, *([endpoint.to_anthropic] if endpoint.to_anthropic else ())]
-    content: Schema = {_JSON: {"schema": _one_of(answers, names)}}
-    if endpoint.gives != _JSON:
+    content: Schema = {JSON: {"schema": _one_of(answers, names)}}
+    if endpoint.gives != JSON:
         lines = {"type": "string", "description": "A line for each request; each is one JSON object."}
         content = {endpoint.gives: {"schema": lines, "x-item-schema": _one_of(answers, names)}}
     if endpoint.streamed:
         content["text/event-stream"] = {
             "schema": {"type": "string", "description": "Server-sent events; the data of each is one JSON object."},
-            "x-item-schema": {"oneOf": [_ref(names[shape]) for shape in endpoint.streamed]},
+            "x-item-schema": {"oneOf": [ref(names[shape]) for shape in endpoint.streamed]},
         }
     described["responses"] = {
-        str(endpoint.status): {"description": _summary(endpoint.answer), "content": content},
+        str(endpoint.status): {"description": summary(endpoint.answer), "content": content},
         **{
-            str(status): {"description": _summary(shape), "content": {_JSON: {"schema": _ref(names[shape])}}}
+            str(status): {"description": summary(shape), "content": {JSON: {"schema": ref(names[shape])}}}
             for status, shape in endpoint.refusals.items()
         },
         "default": {"$ref": "#/components/responses/Refused"}
         if endpoint.refused == (documents.Refused,)
-        else {"description": "Refused.", "content": {_JSON: {"schema": _one_of(endpoint.refused, names)}}},
+        else {"description": "Refused.", "content": {JSON: {"schema": _one_of(endpoint.refused, names)}}},
     }
     return described
 
 
 def _one_of(shapes: Sequence[type[Struct]], names: dict[type[Struct], str]) -> Schema:
-    schemas = [_ref(names[shape]) for shape in shapes]
+    schemas = [ref(names[shape]) for shape in shapes]
     return schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
 
 
-def _schemas(
+def schemas_of(
     sent: Sequence[type[Struct]], received: Sequence[type[Struct]]
 ) -> tuple[dict[type[Struct], str], dict[str, Schema]]:
     """Return the schema name of each struct, and all schemas by name. Structs that are sent have all their fields."""
@@ -490,10 +442,12 @@ def _codes() -> str:
     return "Refused. " + " · ".join(f"{status}: {', '.join(codes)}" for status, codes in sorted(by_status.items()))
 
 
-def _summary(shape: type[Struct]) -> str:
+def summary(shape: type[Struct]) -> str:
+    """Return what a struct is, in one line."""
     assert shape.__doc__, f"{shape.__name__} needs a docstring"
     return shape.__doc__.partition("\n")[0]
 
 
-def _ref(name: str) -> Schema:
+def ref(name: str) -> Schema:
+    """Return a reference to a schema."""
     return {"$ref": _REF.format(name=name)}

@@ -19,7 +19,7 @@ from millrace.wire.reading import convert
 from millrace.wire.requests import Create, RequestBody, Tokens, Word, create
 from millrace.wire.tools import ToolName
 
-PATHS = Paths(input="messages", schema="output_config.format.schema", tool="tools[{}].input_schema")
+PATHS = Paths(dialect="messages", input="messages", schema="output_config.format.schema", tool="tools[{}].input_schema")
 MAX_MESSAGES = 100_000  # of one request: there is no other way to go on with a conversation
 MAX_TOOLS = limits.MOST_TOOLS  # agents bring those of all their servers
 TIERS = {"auto": "auto", "standard_only": "default"}  # as other APIs name them

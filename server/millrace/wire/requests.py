@@ -27,6 +27,7 @@ from millrace.types import (
     Message,
     Native,
     OnDisconnect,
+    Path,
     Paths,
     Prompt,
     Strategy,
@@ -126,6 +127,15 @@ class Ping:
     """`millrace.ping`: `t` is returned unchanged."""
 
     t: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The messages of a client that has another form for them, and where fields of it are."""
+
+    messages: tuple[Message, ...]
+    lost: tuple[Path, ...]  # of what has no place in them
+    paths: Paths
 
 
 class TextForm(Struct, tag="text"):
@@ -296,10 +306,11 @@ def check_ids(envelope: Envelope) -> None:
         raise MillraceError("invalid_stream_id", "stream_id: expected 1 to 256 of A-Z a-z 0-9 _ . -", param="stream_id")
 
 
-def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
+def read_create(fields: dict[str, Any], checks: Collection[str], conversation: Conversation | None = None) -> Create:
     """Read a Responses body, from a frame or over HTTP. `checks` are the names of all checks that exist.
 
-    Raises `invalid_request` with the path of the field.
+    A `conversation` that is read already takes the place of `input`, which is empty then. Raises `invalid_request` with
+    the path of the field.
     """
     for name in UNSUPPORTED:
         if fields.get(name) not in (None, False):
@@ -313,12 +324,17 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
     left = [(path, value) for path, value in unread(fields, body) if len(path) > 1]
     whole = ["tool_choice"] if isinstance(body.tool_choice, HostedTool) else []  # goes on as it came, or not at all
     lost += [path for path, _ in left if path[0] not in ("input", "tools", "reasoning", *whole)]
-    extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
-    lost += unplaced
     continued = body.previous_response_id is not None
-    messages = items.turns(body.input, fields["input"], continued=continued, extras=extras, lost=lost)
+    if conversation is None:
+        extras, unplaced = items.extras_of(body.input, by_index(left, "input"))
+        lost += unplaced
+        messages = items.turns(body.input, fields["input"], continued=continued, extras=extras, lost=lost)
+    else:
+        messages = conversation.messages
+        lost += conversation.lost
+    paths = RESPONSES_PATHS if conversation is None else conversation.paths
     if body.generate is not False and not turns.has_references(messages):
-        items.check_answerable(messages, "input")
+        items.check_answerable(messages, paths.input)
     system = (Message(role="system", parts=(body.instructions,)),) if body.instructions else ()
     tools, unplaced = read_tools(body.tools or (), fields.get("tools") or (), by_index(left, "tools"))
     lost += unplaced
@@ -343,6 +359,7 @@ def read_create(fields: dict[str, Any], checks: Collection[str]) -> Create:
         body,
         prompt,
         checks,
+        paths,
         not_passed_on=told(lost),
         instructions=body.instructions or None,
         previous_response_id=body.previous_response_id,

@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).parents[2]
 PACKAGED = PACKAGE / "manual"  # in a wheel
 ROOT = PACKAGED if PACKAGED.is_dir() else PACKAGE.parents[1]  # or a checkout
 FIRST = "docs/README.md"  # its headings and lists are the navigation
-BESIDE = ("README.md", "PROTOCOL.md", "ARCHITECTURE.md", "CHANGELOG.md")
+BESIDE = ("README.md", "PROTOCOL.md", "ARCHITECTURE.md", "CHANGELOG.md", "static/README.md")
+NAMED = {FIRST: "", "static/README.md": "millrace.js"}  # others are called as their files
 SEARCH = "search.json"
 
 _TEMPLATE = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
@@ -79,7 +80,7 @@ def documents() -> Mapping[str, Document]:
 
 def name_of(path: str) -> str:
     """Return the name below /docs/ of a file of the repository."""
-    return "" if path == FIRST else posixpath.basename(path).removesuffix(".md").lower()
+    return NAMED[path] if path in NAMED else posixpath.basename(path).removesuffix(".md").lower()
 
 
 @cache

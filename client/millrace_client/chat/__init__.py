@@ -1,0 +1,1 @@
+"""`millrace chat`: a conversation in the terminal."""

@@ -1,0 +1,1 @@
+"""What operators watch: metrics for Prometheus, and traces and metrics for a collector of OpenTelemetry."""

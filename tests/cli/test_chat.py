@@ -1,0 +1,128 @@
+"""`millrace chat` as people run it, on a terminal and in a pipe."""
+
+import asyncio
+import codecs
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from select import select
+
+from tests.support.processes import PATIENCE_S, spawn
+from tests.support.server import Running, Start
+
+HARD = "Prove that the square root of 2 is irrational."
+
+
+class Terminal:
+    """The other end of a terminal in which a program runs."""
+
+    def __init__(self, end: int) -> None:
+        self._end = end
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._read = ""
+
+    def write(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._end, text.encode())
+
+    def until(self, pattern: str) -> str:
+        """Read until a pattern is on the screen; return what came up to its end."""
+        while not (found := re.search(pattern, self._read)):
+            assert select([self._end], [], [], PATIENCE_S)[0], f"no {pattern!r} in {self._read[-900:]!r}"
+            self._read += self._decoder.decode(os.read(self._end, 65_536)).replace("\r", "")
+            self._read = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._read)
+        screen, self._read = self._read[: found.end()], self._read[found.end() :]
+        return screen
+
+
+@contextmanager
+def chatting(url: str, *options: str) -> Iterator[tuple[Terminal, subprocess.Popen[str]]]:
+    master, slave = pty.openpty()
+    with spawn("client", "chat", "--url", url, *options, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        try:
+            yield Terminal(master), process
+        finally:
+            process.kill()
+            os.close(master)
+
+
+async def test_a_conversation_on_a_terminal(millrace: Running, tmp_path: Path) -> None:
+    """Turns with Markdown and their cost, an answer that is stopped, what is taken back, and the commands."""
+    saved = tmp_path / "chat.md"
+
+    def talk() -> None:
+        with chatting(millrace.url, "--system", "Be kind.") as (terminal, process):
+            terminal.until("› ")
+            terminal.write("Write code that adds two numbers\n")
+            answer = terminal.until(r"saved -?\$\d\.\d{6}[^›]*› ")
+            assert "```" not in answer
+            assert "def turn" in answer
+            terminal.write("Tell a long story. [tokens=4000] [rate=100]\n")
+            terminal.until(r"\d+ tokens · ")
+            process.send_signal(signal.SIGINT)
+            assert "large" not in terminal.until(r"cancelled · [^›]*› ")
+            terminal.write(f"{HARD}\n")
+            assert "↻" in terminal.until(r"check: unsure · .*[^›]*› ")
+            for command, says in (
+                ("/nothing", "no such command"),
+                ("/help", "/retry"),
+                ("/model", "name one"),
+                ("/model large", "large answers from now on"),
+                ("/retry", r"\nlarge · "),
+                ("/cost", r"4 answers · \$\d"),
+                ("/save", "name a file"),
+                (f"/save {saved}", "Written to"),
+                (f"/save {saved}", "File exists"),
+                ("/system", "no system prompt now"),
+                ("/new", "A new conversation"),
+                ("/retry", "nothing was asked yet"),
+                ("One line \\", "… "),
+                ("and one more [tokens=3]", r"large · large-model · \d+ tokens"),
+            ):
+                terminal.write(f"{command}\n")
+                terminal.until(f"{says}")
+            terminal.until("› ")
+            terminal.write("half a li")  # once it is echoed, the prompt waits for keys
+            terminal.until("half a li")
+            process.send_signal(signal.SIGINT)
+            terminal.until("leaves.\n› ")
+            terminal.write("\x04")
+            terminal.until(r"answers · \$")
+            assert process.wait(PATIENCE_S) == 0
+
+    await asyncio.to_thread(talk)
+    assert f"## You\n\n{HARD}\n\n## Millrace\n\n" in saved.read_text()
+
+
+async def test_each_line_of_a_pipe_is_a_turn(start: Start) -> None:
+    """What is written is final; a turn that fails is told, forgotten, and the exit code says so."""
+
+    def talk(url: str) -> subprocess.CompletedProcess[str]:
+        command = "client", "chat", "--url", url
+        with spawn(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            out, err = process.communicate(f"What is a millrace?\n\n[fault=error] x\n{HARD}\n", timeout=PATIENCE_S)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    async with start() as running:
+        ended = await asyncio.to_thread(talk, running.url)
+        assert "headrace" in ended.stdout.splitlines()[0]
+        assert ended.stdout.rstrip().endswith("So √2 is irrational.")
+        assert "fault" not in str(running.large.calls[-1])
+        assert "upstream_" in ended.stderr
+        assert ended.returncode == 1
+
+
+async def test_nobody_to_talk_with() -> None:
+    """It says what to do."""
+    command = ["client", "chat", "--url", "ws://127.0.0.1:1"]
+    with spawn(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        _, err = process.communicate("Hi\n", timeout=PATIENCE_S)
+    assert process.returncode == 3
+    assert "make demo" in err
+    assert "Traceback" not in err
