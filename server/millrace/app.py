@@ -35,6 +35,7 @@ from millrace.web import (
 )
 from millrace.web.chat_session import websocket_chat
 from millrace.web.embeddings import create_embeddings
+from millrace.web.manual import endpoint as manual
 from millrace.web.messages import count_tokens, create_message
 from millrace.web.middleware import middleware
 from millrace.web.process import Process
@@ -112,6 +113,8 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
             Route("/readyz", pages.readyz),
             Route("/asyncapi.json", pages.asyncapi),
             Route("/openapi.json", pages.openapi),
+            Route("/docs", manual.first),
+            Route("/docs/{name:path}", manual.show),
         ],
         lifespan=lifespan,
         middleware=middleware(),

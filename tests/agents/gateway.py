@@ -1,4 +1,4 @@
-"""`millrace serve` in a process, with the configuration as it is shipped, behind the address of the README."""
+"""`millrace serve` in a process, with the configuration as it is shipped, behind the address of the documentation."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from tests.support.processes import ENVIRONMENT
 from tests.support.proxy import proxy_to
 from tests.support.waiting import until
 
-PORT = 8000  # of the README; what is said there is heard
+PORT = 8000  # of the documentation; what is said there is heard
 ITS_PORT = 8001
 WINDOW = "1000000"  # tokens; the agents believe in models of theirs, whose windows are wide
 PATIENCE_S = 60

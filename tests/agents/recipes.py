@@ -1,4 +1,4 @@
-"""The recipes of the README, as they are printed there."""
+"""The recipes of the documentation, as they are printed there."""
 
 import re
 
@@ -8,10 +8,11 @@ BLOCK = re.compile(r"```\w*\n((?:(?!```)[^\n]*\n)+)|\n\n((?: {4}[^\n]*\n)+)")
 
 
 def recipe(client: str) -> str:
-    """Return the first block of code after the name of a client in bold."""
-    readme = (REPOSITORY / "README.md").read_text("utf-8")
-    found = BLOCK.search(readme, readme.index(f"**{client}**"))
-    assert found, f"README has no recipe for {client}"
+    """Return the first block of code of the page about a client."""
+    pages = (file.read_text("utf-8") for file in sorted((REPOSITORY / "docs").glob("*.md")))
+    page = next(page for page in pages if page.startswith(f"# {client}\n"))
+    found = BLOCK.search(page)
+    assert found, f"the page about {client} has no recipe"
     return found[1] or re.sub("^    ", "", found[2], flags=re.MULTILINE)
 
 

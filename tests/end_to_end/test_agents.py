@@ -1,4 +1,4 @@
-"""Codex CLI, Claude Code and opencode, unmodified, as the README sets them up: `python -m tests.agents`, in short.
+"""Codex CLI, Claude Code and opencode, unmodified, as docs/ sets them up: `python -m tests.agents`, in short.
 
 Each does twenty turns of a scripted piece of work in three processes: it reads, edits, runs commands that fail, is
 interrupted, goes on in a second process, and compacts its history.

@@ -60,6 +60,8 @@ ROOMS = [
 
 IO_MODULES = {"aiohttp", "socket", "sqlite3", "starlette", "uvicorn", "websockets", "urllib", "http", "subprocess"}
 
+CALLED = {"markdown_it_py": "markdown_it"}  # packages whose module is called otherwise
+
 FILES = sorted([*SERVER.rglob("*.py"), *CLIENT.rglob("*.py")])
 
 
@@ -136,5 +138,6 @@ def test_core_dependencies_are_the_ones_imported() -> None:
     """Nothing is asked for that is not used, nothing used that is not asked for."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     asked = {re.split(r"[>=;\s]", line)[0].replace("-", "_") for line in project["dependencies"]}
+    asked = {CALLED.get(name, name) for name in asked}
     used = {name.split(".")[0] for path in FILES for name in imports_of(path)}
     assert asked <= used

@@ -88,10 +88,10 @@ def test_every_option_is_specified_and_no_other() -> None:
     assert named(line) == [*Options.__struct_fields__]
 
 
-def test_the_readme_leads_here_and_tells_every_option() -> None:
-    readme = (REPOSITORY / "README.md").read_text("utf-8")
-    assert "(PROTOCOL.md)" in readme
-    table = [line for line in readme.splitlines() if line.startswith("| `")]
+def test_the_readme_leads_here_and_the_documentation_tells_every_option() -> None:
+    assert "(PROTOCOL.md)" in (REPOSITORY / "README.md").read_text("utf-8")
+    page = (REPOSITORY / "docs" / "requests.md").read_text("utf-8")
+    table = [line for line in page.splitlines() if line.startswith("| `")]
     documented = {name for line in table for name in named(line.split(" | ")[0])}
     assert set(Options.__struct_fields__) <= documented
 

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from millrace.web.manual.library import BESIDE
 from tests.support.paths import REPOSITORY
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -74,6 +75,9 @@ def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
     } <= set(names)
     with zipfile.ZipFile(wheel) as file:
         assert file.read("millrace/cli/millrace.toml") == (REPOSITORY / "millrace.toml").read_bytes()
+        pages = [*(REPOSITORY / "docs").rglob("*.*"), *(REPOSITORY / name for name in BESIDE)]
+        for page in pages:
+            assert file.read(f"millrace/manual/{page.relative_to(REPOSITORY).as_posix()}") == page.read_bytes()
     assert {"LICENSE", "NOTICE"} <= {name.rpartition("/")[2] for name in names}
 
 
@@ -82,6 +86,8 @@ def test_an_installed_wheel_serves_the_page_and_answers(installed: Path, demo: s
     """From an empty folder: the page over HTTP, an answer over the wire, with the installed commands."""
     page = urlopen(f"http://{demo}/", timeout=10).read().decode()
     assert "<title>" in page
+    documentation = urlopen(f"http://{demo}/docs/keys", timeout=10).read().decode()
+    assert "<title>Keys · Millrace</title>" in documentation
     ask = [str(installed / "millrace"), "ask", "What is the capital of France?", "--url", f"ws://{demo}"]
     done = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
     assert "Paris" in done.stdout

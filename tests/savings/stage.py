@@ -69,7 +69,7 @@ class Calibrated:
 
 
 def calibrate(mix: Mix, folder: Path) -> Calibrated | None:
-    """Do as the README says before a promise is made, on questions that are not asked again; None: none is made."""
+    """Do as docs/routing.md says before a promise, on questions that are not asked again; None: none is made."""
     if not mix.router.keep_quality:
         return None
     shutil.rmtree(folder, ignore_errors=True)
