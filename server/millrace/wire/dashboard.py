@@ -106,7 +106,10 @@ class LeverWaste(Struct, kw_only=True):
 
 
 class Bill(Struct, kw_only=True):
-    """The bill as a waterfall: the baseline less all savings and plus all waste is the cost; `unknown` have none."""
+    """The bill as a waterfall: the baseline less all savings and plus all waste is the cost.
+
+    `unknown` counts requests of an earlier version: they are compared with today's price, if it is known.
+    """
 
     baseline_usd: Decimal
     cost_usd: Decimal
