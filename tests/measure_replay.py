@@ -4,8 +4,8 @@
 
 Wanted: unchanged, the ledger to the nanodollar; changed, the cost within 5 %, hit rate and split within 2 points.
 
-A router that learns is another one under other settings, since it learns from other answers, and no replay knows what it
-would have learned: with `--learns` the cost is off by 5 to 12 %. Without it, the router scores by what it knew before.
+A router that learns is another one under other settings, since it learns from other answers, and no replay knows what
+it would have learned: with `--learns` the cost is off by 5 to 12 %. Without it, it scores by what it knew before.
 """
 
 import asyncio

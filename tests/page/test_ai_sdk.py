@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from millrace.simulator import EASY
-from tests.support.browser import CHROMIUM, launched_browser, longer_than
+from tests.support.browser import CHROMIUM, longer_than
 from tests.support.captured.capture import demo
 from tests.support.keyed_server import keyed_server
 from tests.support.paths import REPOSITORY
@@ -54,12 +53,6 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> str:
     ]
     subprocess.run(command, cwd=JS, check=True, timeout=60)
     return out.read_text("utf-8")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with launched_browser() as opened:
-        yield opened
 
 
 async def opened(browser: Browser | BrowserContext, app: str, url: str) -> Page:

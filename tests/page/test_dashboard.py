@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
-from tests.support.browser import CHROMIUM, launched_browser, screenshot
+from tests.support.browser import CHROMIUM, screenshot
 from tests.support.dashboard import AXE, asked, figures_of, overflow, violations
 from tests.support.past_traffic import fill, over_days
 from tests.support.proxy import proxy_to
@@ -25,12 +25,6 @@ WIDTHS = (390, 1024, 1920)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with launched_browser() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from millrace.simulator import EASY, HARD
-from tests.support.browser import CHROMIUM, ask, expect_ended, launched_browser, longer_than, screenshot
+from tests.support.browser import CHROMIUM, ask, expect_ended, longer_than, screenshot
 from tests.support.server import Running
 from tests.support.waiting import until
 
@@ -18,12 +18,6 @@ LONG = "Tell me a long story. [tokens=400] [rate=100]"
 UNSURE = "Why is the sky dark at night?"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with launched_browser() as opened:
-        yield opened
 
 
 @pytest.fixture

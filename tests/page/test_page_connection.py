@@ -1,7 +1,6 @@
 """The page when its connection breaks, its server restarts, or a key is wanted; in a real browser."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, WebSocketRoute, expect
 
 from millrace.simulator import EASY
-from tests.support.browser import CHROMIUM, ask, expect_ended, launched_browser, longer_than, screenshot
+from tests.support.browser import CHROMIUM, ask, expect_ended, longer_than, screenshot
 from tests.support.keyed_server import keyed_server
 from tests.support.proxy import proxy_to
 from tests.support.server import Running, Start
@@ -17,12 +16,6 @@ from tests.support.server import Running, Start
 LONG = "Tell me a long story. [tokens=400] [rate=100]"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with launched_browser() as opened:
-        yield opened
 
 
 async def test_a_dropped_connection_comes_back(browser: Browser, millrace: Running) -> None:

@@ -1,7 +1,6 @@
 """The page when a model fails: in the answer's own lines, and in a notice for those who may know; in a real browser."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,19 +9,13 @@ from playwright.async_api import Browser, expect
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
-from tests.support.browser import CHROMIUM, ask, expect_ended, launched_browser, screenshot
+from tests.support.browser import CHROMIUM, ask, expect_ended, screenshot
 from tests.support.proxy import proxy_to
 from tests.support.server import Running, Start
 
 FAILING = "Hello? [fault.small=error] [tokens.large=8]"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with launched_browser() as opened:
-        yield opened
 
 
 async def test_a_failing_model_is_seen_until_it_answers_again(browser: Browser, millrace: Running) -> None:

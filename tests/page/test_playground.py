@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.page.test_page import UNSURE, answer_with, semantic_hit
-from tests.support.browser import CHROMIUM, ask, expect_ended, launched_browser, longer_than, screenshot
+from tests.support.browser import CHROMIUM, ask, expect_ended, longer_than, screenshot
 from tests.support.dashboard import AXE, overflow, violations
 from tests.support.paths import REPOSITORY
 from tests.support.server import Running
@@ -35,12 +35,6 @@ EVIL = """# Title
 ```"""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with launched_browser() as opened:
-        yield opened
 
 
 @pytest.fixture
