@@ -62,7 +62,7 @@ function sendsHeaders() {
  * @param {string} url
  * @param {typeof globalThis.fetch} fetch
  */
-async function fetchTicket(key, url, fetch) {
+export async function fetchTicket(key, url, fetch) {
   const options = { method: "POST", headers: { Authorization: `Bearer ${key}` } };
   const response = await fetch(endpointUrl(url, "tickets"), options).catch(() => null);
   if (!response) throw connectionFailed(url);

@@ -21,6 +21,13 @@ export function defaultUrl(): string;
  * @param {Way} way
  */
 export function connectError({ url, key, fetch }: Way): Promise<import("./errors.js").MillraceError | ConnectionFailedError>;
+/**
+ * Get a ticket for this page with an API key.
+ * @param {string} key
+ * @param {string} url
+ * @param {typeof globalThis.fetch} fetch
+ */
+export function fetchTicket(key: string, url: string, fetch: typeof globalThis.fetch): Promise<string>;
 export const SUBPROTOCOL: "millrace.v1";
 /**
  * How a connection is opened.

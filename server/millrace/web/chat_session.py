@@ -131,6 +131,7 @@ class ChatSession(SocketSession):
 
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
         """Refuse a request. Where nobody knows whose it is, the connection closes: the SDK takes no frame without."""
+        self._process.metrics.figures.refused(error.code)
         if event_id is None:
             reason = error.message.encode()[:MAX_REASON].decode(errors="ignore")
             self.close(CloseCode.POLICY, reason)

@@ -140,6 +140,7 @@ class Session(SocketSession):
         )
 
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
+        self._process.metrics.figures.refused(error.code)
         self._outbox.put(responses.error_event(error, stream_id, event_id))
 
     def _hello(self) -> bytes:
