@@ -1,14 +1,16 @@
 """How well a replay predicts: a workload is run under some settings, replayed under others, and run again under those.
 
-    python -m tests.measure_replay [--requests 5000] [--seed 1] [--learns]
+    python -m tests.measure_replay [--requests 5000] [--seed 1] [--cold]
 
 Wanted: unchanged, the ledger to the nanodollar; changed, the cost within 5 %, hit rate and split within 2 points.
 
-A router that learns is another one under other settings, since it learns from other answers, and no replay knows what
-it would have learned: with `--learns` the cost is off by 5 to 12 %. Without it, it scores by what it knew before.
+All runs begin with what a router has learned from as many other questions, as a server does that has had traffic. With
+`--cold` it begins with nothing, and learns something else under other settings: no replay knows that.
 """
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +22,7 @@ from rich.table import Table
 
 from millrace import log
 from millrace.settings import Settings
+from millrace.stores.database import FILE
 from millrace.wire import replay as wire
 from tests.support.replayed import Asked, ran, replayed, workload
 
@@ -41,24 +44,43 @@ def tried(now: Settings, sections: dict[str, dict[str, Any]]) -> Settings:
     return replace(now, **{name: replace(getattr(now, name), **values) for name, values in sections.items()})
 
 
-def learning(sections: dict[str, dict[str, Any]], *, learns: bool) -> dict[str, dict[str, Any]]:
-    """Return the sections with a router that learns, or does not."""
-    return sections | {"router": sections["router"] | {"learns": learns}}
+KEPT = ("router_states", "ratios")  # of a database, where another server is to begin with what this one has learned
 
 
-async def measured(asked: list[Asked], seed: int, cases: tuple[str, ...], *, learns: bool) -> None:
-    """Print all figures."""
+def with_what_was_learned(folder: Path, earlier: Path | None) -> Path:
+    """Return a new folder whose database has what a router has learned in an earlier one, and nothing else of it.
+
+    Without an earlier one it is empty.
+    """
+    folder.mkdir()
+    if earlier is not None:
+        with closing(sqlite3.connect(earlier / FILE)) as old, closing(sqlite3.connect(folder / FILE)) as new:
+            old.backup(new)
+            tables = new.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+            for (table,) in tables.fetchall():
+                if table not in KEPT:
+                    new.execute(f'DELETE FROM "{table}"')  # noqa: S608 - a name of its own schema
+            new.commit()
+    return folder
+
+
+async def measured(asked: list[Asked], earlier: list[Asked], seed: int, cases: tuple[str, ...]) -> None:
+    """Print all figures. `earlier` are the questions that a router learns from before."""
     console = Console(width=140)
     with TemporaryDirectory() as folder:
-        now = await ran(Path(folder, "was"), asked, shows=True, sections=learning(WAS, learns=learns))
+        before = Path(folder, "before") if earlier else None
+        if before is not None:
+            await ran(before, earlier, shows=True, sections=WAS)
+        now = await ran(with_what_was_learned(Path(folder, "was"), before), asked, shows=True, sections=WAS)
         same = await replayed(now)
         exact = same.happened == same.replayed
         console.print(f"{len(asked)} requests, seed {seed}; replayed unchanged: {'the ledger' if exact else 'DIFFERS'}")
         table = Table("changed", "", "happened", "replayed", "run again", "off by", "wanted")
         for name in cases or CASES:
-            sections = learning(CASES[name], learns=learns)
+            sections = CASES[name]
             said = (await replayed(now, lambda was, by=sections: tried(was, by))).replayed  # type: ignore[misc]
-            again = await ran(Path(folder, name.replace(" ", "_")), asked, shows=True, sections=sections)
+            anew = with_what_was_learned(Path(folder, name.replace(" ", "_")), before)
+            again = await ran(anew, asked, shows=True, sections=sections)
             real = (await replayed(again)).happened
             _rows(table, name, same.happened, said, real)
         console.print(table)
@@ -82,11 +104,12 @@ def _rows(table: Table, name: str, was: wire.ShownFigures, said: wire.ShownFigur
 @click.option("--requests", default=5000, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--case", "cases", multiple=True, type=click.Choice([*CASES]), help="Only these changes.")
-@click.option("--learns", is_flag=True, help="Let the router learn in each run.")
-def main(*, requests: int, seed: int, cases: tuple[str, ...], learns: bool) -> None:
+@click.option("--cold", is_flag=True, help="Begin each run with a router that has learned nothing.")
+def main(*, requests: int, seed: int, cases: tuple[str, ...], cold: bool) -> None:
     """Run, replay, and run again."""
     log.configure(level="error")
-    asyncio.run(measured(workload(requests, seed), seed, cases, learns=learns))
+    earlier = [] if cold else workload(requests, seed + 1000)
+    asyncio.run(measured(workload(requests, seed), earlier, seed, cases))
 
 
 if __name__ == "__main__":
