@@ -129,9 +129,8 @@ class ChatSession(SocketSession):
         self._outbox.put_all([codec.encoded(chunk, number) for number, chunk in enumerate(chunks)])
         return 1
 
-    def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
+    def _tell_refusal(self, error: MillraceError, stream_id: str | None, event_id: str | None) -> None:
         """Refuse a request. Where nobody knows whose it is, the connection closes: the SDK takes no frame without."""
-        self._process.metrics.figures.refused(error.code)
         if event_id is None:
             reason = error.message.encode()[:MAX_REASON].decode(errors="ignore")
             self.close(CloseCode.POLICY, reason)

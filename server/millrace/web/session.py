@@ -139,8 +139,7 @@ class Session(SocketSession):
             stream_id=responses.lane(stream_id),
         )
 
-    def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
-        self._process.metrics.figures.refused(error.code)
+    def _tell_refusal(self, error: MillraceError, stream_id: str | None, event_id: str | None) -> None:
         self._outbox.put(responses.error_event(error, stream_id, event_id))
 
     def _hello(self) -> bytes:

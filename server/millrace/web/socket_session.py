@@ -112,9 +112,14 @@ class SocketSession(ABC):
     def _do(self, frame: Frame, held: Hold) -> None:
         """Do what a frame says that could be read."""
 
-    @abstractmethod
     def _refuse(self, error: MillraceError, stream_id: str | None = None, event_id: str | None = None) -> None:
         """Refuse a request on its lane; or a frame, with as much of its ids as is known."""
+        self._process.metrics.figures.refused(error.code)
+        self._tell_refusal(error, stream_id, event_id)
+
+    @abstractmethod
+    def _tell_refusal(self, error: MillraceError, stream_id: str | None, event_id: str | None) -> None:
+        """Write that something was refused."""
 
     def _end(self, job: Job) -> None:  # noqa: B027 - most have nothing to say
         """Write what follows the last event of a request."""
