@@ -13,7 +13,6 @@ from rich.console import Console
 from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from millrace.errors import MillraceError
-from millrace.wire import responses as wire
 from millrace_client.chat.command import chat
 from millrace_client.client import Client
 from millrace_client.commands import (
@@ -26,7 +25,7 @@ from millrace_client.commands import (
     print_error,
     request_options,
 )
-from millrace_client.drawing import Drawing, account
+from millrace_client.drawing import Drawing, account, write
 from millrace_client.load.command import load
 from millrace_client.stream import ConnectionLostError, Stream
 
@@ -114,9 +113,7 @@ async def _draw(stream: Stream) -> None:
 async def _write(stream: Stream) -> None:
     """Write the deltas of an answer that is never revised."""
     async for event in stream:
-        if isinstance(event, wire.TextDelta | wire.RefusalDelta):
-            sys.stdout.write(event.delta)
-            sys.stdout.flush()
+        write(event)
     sys.stdout.write("\n")
 
 

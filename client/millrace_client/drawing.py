@@ -1,5 +1,6 @@
 """Draws an answer on a terminal while it comes, and says in one line who gave it and what it cost."""
 
+import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -95,6 +96,13 @@ class _Tail:
         for line in lines[-max(1, console.height - BELOW) :]:
             yield from line
             yield Segment.line()
+
+
+def write(event: Event) -> None:
+    """Write what an event adds to an answer that is never revised, for a pipe."""
+    if isinstance(event, wire.TextDelta | wire.RefusalDelta):
+        sys.stdout.write(event.delta)
+        sys.stdout.flush()
 
 
 def printable(text: str) -> str:

@@ -13,10 +13,9 @@ from rich.markdown import Markdown
 from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from millrace.errors import MillraceError
-from millrace.wire import responses as wire
 from millrace_client.chat.conversation import Conversation
 from millrace_client.commands import ADVICE, CONTEXT, FAILED, UNREACHABLE, print_error, request_options
-from millrace_client.drawing import Drawing, account
+from millrace_client.drawing import Drawing, account, write
 from millrace_client.stream import ConnectionLostError, error_of
 from millrace_client.sync import SyncClient, SyncStream
 
@@ -187,9 +186,7 @@ def _markdown(text: str) -> Markdown:
 def _write(stream: SyncStream) -> None:
     """Write the deltas of an answer that is never revised."""
     for event in stream:
-        if isinstance(event, wire.TextDelta | wire.RefusalDelta):
-            sys.stdout.write(event.delta)
-            sys.stdout.flush()
+        write(event)
     sys.stdout.write("\n")
     sys.stdout.flush()
 
