@@ -16,7 +16,6 @@ from millrace.types import (
     Judgement,
     Near,
     Outcome,
-    Price,
     Scores,
     Source,
     Statement,
@@ -26,12 +25,10 @@ from millrace.types import (
     Tier,
     Usage,
 )
+from tests.support.many_rows import LARGE_PRICE, SMALL_PRICE
 
 SMALL_MODEL, LARGE_MODEL = "small-model", "large-model"
-PRICES = {
-    Tier.SMALL: Price(input=Decimal("0.15"), cached_input=Decimal("0.075"), output=Decimal("0.60")),
-    Tier.LARGE: Price(input=Decimal("2.50"), cached_input=Decimal("1.25"), output=Decimal("10.00")),
-}
+PRICES = {Tier.SMALL: SMALL_PRICE, Tier.LARGE: LARGE_PRICE}
 KINDS = {
     "exact": 27,
     "semantic": 9,
