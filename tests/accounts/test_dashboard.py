@@ -316,6 +316,7 @@ async def test_who_watches_is_told_of_what_has_just_ended_alone(kept: Kept) -> N
         ({"since": -1}, "since"),
         ({"until": "x"}, "until"),
         ({"since": "1h", "until": "2h"}, "since"),
+        ({"since": NOW + 1, "until": NOW + 7200}, "since"),
         ({"step": "week"}, "step"),
         ({"step": "minute", "since": "7d"}, "step"),
         ({"since": "9999d"}, "since"),
@@ -327,6 +328,14 @@ def test_a_bad_filter_is_named(given: dict[str, Any], param: str) -> None:
     with pytest.raises(MillraceError) as refused:
         read(Watch(**given), "acme", sees_all=False).window(NOW)
     assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+
+
+def test_a_window_ends_now_at_the_latest() -> None:
+    """One that went on for thousands of years would have as many steps, each of which takes memory."""
+    for step in ("minute", "hour", "day"):
+        given = Watch(since="2h", until=99_999_999_999, step=step)
+        window = read(given, "acme", sees_all=False).window(NOW)
+        assert NOW <= window.until < NOW + window.span
 
 
 def test_another_tenant_is_forbidden_and_an_operator_sees_all() -> None:

@@ -37,9 +37,12 @@ class Filters:
     tenant: str | None = None  # None: all
 
     def between(self, now: float) -> tuple[float, float]:
-        """Return from when to when, in Unix seconds. Raises `invalid_request` if that is no time."""
+        """Return from when to when, in Unix seconds; what is still to come is left out.
+
+        Raises `invalid_request` if that is no time.
+        """
         since = now - self.since if self.since_is_ago else self.since
-        until = now - self.until if self.until_is_ago else self.until
+        until = now - self.until if self.until_is_ago else min(self.until, now)
         if since >= until:
             raise invalid(
                 "since", "since: the window has to begin before it ends; give an earlier since, or a later until"
