@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from millrace.accounts.dashboard.figures import NO_TAG
 from millrace.errors import MillraceError, invalid
-from millrace.types.rollup import KEPT_S, Span, Window
+from millrace.types.rollup import KEPT_S, LATE_S, Span, Window
 from millrace.wire import dashboard as wire, evidence
 from millrace.wire.dashboard import Watch
 
@@ -69,7 +69,7 @@ class Filters:
             span = next(fine, Span.DAY)
         else:
             span = self.span
-        if since < oldest[span] - Span.HOUR:
+        if since < oldest[span] - LATE_S:
             days = KEPT_S[span] // Span.DAY
             param = "since" if span is Span.DAY else "step"
             longer = "give a later since" if span is Span.DAY else "give a later since, or a longer step"
