@@ -252,6 +252,19 @@ async def test_two_processes_add_each_row_up_once(kept: Kept) -> None:
     assert (await kept.figures(tenant="anonymous"))["total"]["requests"] == len(clients(entries))
 
 
+async def test_one_that_has_handed_over_leaves_what_ends_to_the_next_process(kept: Kept) -> None:
+    """Else those who watch the next one would not be told of what this one adds up."""
+    told: list[Ended] = []
+    following = Rollups(kept.past, SqliteRollups(kept.database), kept.clock, lambda: LARGE_PRICE)
+    following.watch(told.append)
+    kept.rollups.hand_over()
+    await kept.write([*made(30, seed=18, since=NOW - 5, until=NOW)])
+    await asyncio.wait_for(kept.rollups.run(), 10)
+    await kept.rollups.catch_up(10)
+    await following.catch_up(30)
+    assert sum(len(ended.rows) for ended in told) == 30
+
+
 async def test_what_was_pruned_stays_in_the_figures(kept: Kept) -> None:
     await kept.write([*made(200, seed=5, since=NOW - Span.DAY, until=NOW - 10)])
     before = await kept.figures(tenant="anonymous")

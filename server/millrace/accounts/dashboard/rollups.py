@@ -78,11 +78,11 @@ class Rollups:
         self.turn = asyncio.Lock()  # whoever has it reads all of one moment, for nothing is added meanwhile
         self._watched = asyncio.Event()
         self._forget_at = 0.0
-        self._is_handed_over = False
+        self._handed_over = asyncio.Event()
 
     def hand_over(self) -> None:
         """Leave what ends from now on to the next process, whose watchers would not be told what this one adds up."""
-        self._is_handed_over = True
+        self._handed_over.set()
 
     def watch(self, watcher: Callable[[Ended], None]) -> None:
         """Call it about once a second with what has ended, from now on. It must not raise."""
@@ -100,9 +100,9 @@ class Rollups:
 
     async def run(self) -> None:
         """Look regularly, until cancelled or handed over."""
-        while not self._is_handed_over:
+        while not self._handed_over.is_set():
             try:
-                while not self._is_handed_over and await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
+                while not self._handed_over.is_set() and await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
                     await asyncio.sleep(REST_S if self._is_busy() else 0)
                 self._forget()
                 wait_s = WATCHED_S if self._watchers else UNWATCHED_S
@@ -122,7 +122,7 @@ class Rollups:
 
         Where far more is behind, `run` does it, and nobody waits.
         """
-        if self.progress.behind > FAR or self._is_handed_over:
+        if self.progress.behind > FAR or self._handed_over.is_set():
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
