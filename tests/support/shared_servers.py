@@ -44,21 +44,24 @@ class SharedServer:
     def kill(self) -> None:
         """Kill it with all its processes, and wait for its end."""
         if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGCONT)
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self._send(signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def hang(self) -> None:
         """Have it answer nothing, with its sockets open."""
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """End `hang`."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send a signal to the server and all its processes, each of which has a session of its own in PostgreSQL."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGCONT)
+        for pid in (self.process.pid, *_children(self.process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     async def restart(self, away_s: float = 0.0) -> None:
         """Kill it, and start it again after so many seconds."""
@@ -117,6 +120,10 @@ def _running(server: SharedServer) -> Iterator[SharedServer]:
         yield server
     finally:
         server.kill()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
 
 
 def _postgres_program(name: str) -> str | None:
