@@ -34,6 +34,7 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
+from millrace.assembly.postgres import sharing
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
@@ -120,6 +121,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         queue_bytes = min(QUEUE_BYTES, settings.server.memory_bytes // QUEUE_SHARE)
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
+        await parts.enter_async_context(sharing(settings.shared, database, WALL))
         exact = caches.exact_cache(settings, database, WALL)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)

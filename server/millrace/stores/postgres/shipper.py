@@ -6,6 +6,7 @@ page begins after the last row that has arrived.
 """
 
 import asyncio
+import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -46,6 +47,14 @@ _ARRIVES = "UPDATE spools SET number = ? WHERE id = ?"
 _PARTITION = "CREATE TABLE IF NOT EXISTS entries_{day} PARTITION OF entries FOR VALUES FROM ({day}) TO ({next})"
 
 
+def spool_of(connection: sqlite3.Connection) -> str:
+    """Return the id of a data_dir as a sender of rows, which it gets here if it has none."""
+    connection.execute("CREATE TABLE IF NOT EXISTS spool (id TEXT NOT NULL) STRICT")
+    connection.execute("INSERT INTO spool SELECT ? WHERE NOT EXISTS (SELECT * FROM spool)", (secrets.token_hex(8),))
+    ((spool,),) = connection.execute("SELECT id FROM spool").fetchall()
+    return str(spool)
+
+
 class Shipper:
     """Sends what a ledger has. `spool` is the id of the data_dir, which no other one has."""
 
@@ -66,6 +75,7 @@ class Shipper:
         finally:
             try:
                 async with asyncio.timeout(CLOSE_S):
+                    await self._local.ready()
                     while await self.send():
                         pass
             except (OSError, sqlite3.Error, TimeoutError):
