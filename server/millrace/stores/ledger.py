@@ -94,7 +94,8 @@ FROM entries WHERE session != '' AND opened_at >= ? AND status != 'open'
 GROUP BY tenant, session ORDER BY max(opened_at) DESC LIMIT ?
 """
 _SERVED = """
-SELECT tenant, count(*), sum(cache = 'exact'), sum(cache = 'semantic'), sum(cache = 'joined')
+SELECT tenant, count(*), count(*) FILTER (WHERE cache = 'exact'), count(*) FILTER (WHERE cache = 'semantic'),
+    count(*) FILTER (WHERE cache = 'joined')
 FROM entries WHERE opened_at >= ? AND strategy != ? AND tenant != ? GROUP BY tenant
 """
 _SERVED_BY = "SELECT count(*) FROM entries WHERE entry_id = ? AND entry_id != ''"

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import psycopg
 
 from millrace import log
 from millrace.stores.postgres.connection import Connection, shown
+from millrace.stores.queries import Dialect
 
 Operation = Callable[[Any], Any]  # takes a connection, as SQLite's do
 
@@ -23,12 +25,17 @@ MAX_WAITING = 1000  # operations of one thread; more can only be late
 AGAIN_S = 0.5  # after a connection that failed; until then operations fail at once
 
 
-class PostgresAwayError(OSError):
-    """PostgreSQL does not answer, or the connection broke. What was asked may or may not have been done."""
+class PostgresAwayError(TimeoutError):
+    """PostgreSQL does not answer, or the connection broke: for whoever asks, a disk that is too slow.
+
+    What was asked may or may not have been done.
+    """
 
 
 class PostgresDatabase:
     """The database of all replicas. `schema` is the name of the service, whose tables are in a schema of that name."""
+
+    dialect: Dialect = "postgres"
 
     def __init__(self, url: str, schema: str) -> None:
         """Connect to nothing yet: PostgreSQL may be away."""
@@ -61,12 +68,24 @@ class PostgresDatabase:
 
         After `TimeoutError` it is not done, unless it had begun.
         """
+        return await _within(self._writes.submit(partial(_committed, operation)), within_s)
 
-        def committed(connection: Connection) -> Any:
-            with connection.transaction():
-                return operation(connection)
-
-        return await _within(self._writes.submit(committed), within_s)
+    def write(
+        self,
+        operation: Operation,
+        _size: int = 0,
+        *,
+        droppable: bool = False,
+        on_written: Callable[[], object] | None = None,
+    ) -> bool:
+        """Run an operation in a transaction, later. Never waits. It must be droppable: nothing is tried again here."""
+        assert droppable, "what must not be lost is written to SQLite first"
+        try:
+            done = self._writes.submit(partial(_committed, operation))
+        except TimeoutError:
+            return False
+        done.add_done_callback(lambda future: on_written() if on_written and not future.exception() else None)
+        return True
 
     def close(self, within_s: float = 5.0) -> None:
         """End all threads. Blocks."""
@@ -150,6 +169,11 @@ class _Worker:
             self._said(error)
             raise PostgresAwayError(self._refusal) from error
         return self._connection
+
+
+def _committed(operation: Operation, connection: Connection) -> Any:
+    with connection.transaction():
+        return operation(connection)
 
 
 async def _within(future: "Future[Any]", seconds: float) -> Any:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from millrace.levers import BY_CACHE, NO_MODEL
+
 
 class Step(NamedTuple):
     """One step from an earlier form of the tables to a later one."""
@@ -26,7 +28,7 @@ _LEDGER = (
         rowid BIGINT NOT NULL,
         day INTEGER NOT NULL,              -- UTC days since 1970, of opened_at
         spool TEXT NOT NULL,               -- whose row it is
-        request_id TEXT NOT NULL,
+        request_id TEXT COLLATE "C" NOT NULL,
         tenant TEXT NOT NULL,
         opened_at DOUBLE PRECISION NOT NULL,
         status TEXT NOT NULL,
@@ -68,4 +70,44 @@ _LEDGER = (
     "CREATE INDEX entries_of_batches ON entries (batch, opened_at) WHERE batch != ''",
 )
 
-STEPS = (Step(1, "ledger", _LEDGER),)
+# Whose answer a request got, as `levers.model_of` has it.
+_MODEL_OF = f"""
+CREATE FUNCTION model_of(calls TEXT, cache TEXT) RETURNS TEXT LANGUAGE SQL IMMUTABLE AS $$
+    SELECT coalesce(
+        (SELECT call ->> 'model' FROM json_array_elements(calls::json) WITH ORDINALITY AS each (call, number)
+            WHERE call ->> 'outcome' = 'answered' ORDER BY number LIMIT 1),
+        (SELECT call ->> 'model' FROM json_array_elements(calls::json) WITH ORDINALITY AS each (call, number)
+            ORDER BY number DESC LIMIT 1),
+        CASE cache WHEN 'miss' THEN '{NO_MODEL}' ELSE '{BY_CACHE}' END
+    )
+$$
+"""  # noqa: S608 - names of our own
+
+_ROLLUPS = (
+    """
+    CREATE TABLE rollups (
+        grouping TEXT NOT NULL,
+        span INTEGER NOT NULL,
+        tenant TEXT NOT NULL,
+        at BIGINT NOT NULL,
+        model TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        requests BIGINT NOT NULL,
+        errors BIGINT NOT NULL,
+        cost_nanodollars BIGINT NOT NULL,
+        baseline_nanodollars BIGINT NOT NULL,
+        sums BYTEA NOT NULL,
+        PRIMARY KEY (grouping, span, tenant, at, model, tag)
+    )
+    """,
+    "CREATE INDEX rollups_by_age ON rollups (span, at)",
+    """
+    CREATE TABLE rolled_up (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        version INTEGER NOT NULL,
+        number BIGINT NOT NULL
+    )
+    """,
+)
+
+STEPS = (Step(1, "ledger", (*_LEDGER, _MODEL_OF)), Step(2, "rollups of the dashboard", _ROLLUPS))
