@@ -16,8 +16,8 @@ from millrace.ports import KeyStore, Rows
 from millrace.principal import Key
 from millrace.settings import Settings
 from millrace.stores.accounts import Today
-from millrace.stores.database import SqliteDatabase
 from millrace.stores.past import SqlitePast
+from millrace.stores.queries import Queries
 from millrace.stores.rollups import StoredRollups
 from millrace.stores.spending import SqliteSpending
 from millrace.types import Price
@@ -29,7 +29,7 @@ WALL = time.time
 @asynccontextmanager
 async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
     settings: Callable[[], Settings],
-    database: SqliteDatabase,
+    database: Queries,
     rows: Rows,
     spending: SqliteSpending,
     keys: KeyStore,
