@@ -75,3 +75,33 @@ async def test_without_redis_each_goes_on_with_what_it_has(redis: SharedServer) 
             assert one.calls == 2
         finally:
             await asyncio.to_thread(redis.start)
+
+
+async def deleted(url: str, entry_id: str) -> None:
+    async with aiohttp.ClientSession(url) as http, http.delete(f"/v1/cache/entries/{entry_id}") as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def missed(url: str, text: str) -> None:
+    """Wait until the caches do not know an answer any more."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}], "millrace": {"cache": "only"}}
+    async with aiohttp.ClientSession(url) as http, asyncio.timeout(PATIENCE_S):
+        while True:
+            async with http.post("/v1/chat/completions", json=body) as answer:
+                if answer.status != 200:
+                    return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("is_emptied", [False, True], ids=["", "Redis was emptied"])
+async def test_what_is_deleted_on_one_is_served_by_none(redis: SharedServer, *, is_emptied: bool) -> None:
+    shared = {"redis": redis.url, "name": f"deleted{is_emptied}"}
+    async with replicas(2, shared, cache=CACHE) as (one, two):
+        await ask(one.url, "What is a millrace?")
+        found = await asked_until(two.url, "What is a millrace?", "exact")
+        if is_emptied:
+            await redis.restart()
+            await ask(one.url, "Wake up.")
+        await deleted(one.url, found["metadata"]["millrace.entry_id"])
+        await missed(two.url, "What is a millrace?")
+        await missed(one.url, "What is a millrace?")

@@ -35,7 +35,7 @@ from millrace.assembly.opened import (
     served,
 )
 from millrace.assembly.postgres import sharing
-from millrace.assembly.redis import linking, shared_exact_cache
+from millrace.assembly.redis import linking, shared_exact_cache, sharing_deletions
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
@@ -170,6 +170,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
+        await parts.enter_async_context(sharing_deletions(link, database, WALL))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
