@@ -68,7 +68,7 @@ def with_what_was_learned(folder: Path, earlier: Path | None) -> Path:
 
 
 async def measured(asked: list[Asked], earlier: list[Asked], seed: int, cases: tuple[str, ...]) -> bool:
-    """Print all figures, and return whether all are as wanted. `earlier` are the questions that a router learns from."""
+    """Print all figures, and return whether they are as wanted. A router has learned from the `earlier` questions."""
     console = Console(width=140)
     with TemporaryDirectory() as folder:
         before = Path(folder, "before") if earlier else None
@@ -111,7 +111,7 @@ def _rows(table: Table, name: str, was: wire.ShownFigures, said: wire.ShownFigur
     return is_close
 
 
-def _marked(figure: str, is_close: bool) -> str:  # noqa: FBT001
+def _marked(figure: str, is_close: bool) -> str:
     return figure if is_close else f"[red]{figure}[/red]"
 
 
