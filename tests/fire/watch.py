@@ -155,6 +155,8 @@ class _Lines:
 
     def write(self, text: str) -> int:
         for line in filter(str.strip, text.splitlines()):
+            if line.startswith("WARNING:"):  # of a library, whose record is looked at
+                continue
             event: dict[str, Any] = {"level": "error", "event": line}
             with suppress(ValueError):
                 event = json.loads(line)
