@@ -7,7 +7,7 @@ import aiohttp
 import yarl
 
 from tests.fire.grammar import Asked, Ids
-from tests.fire.stage import LONGEST, Stage
+from tests.fire.target import LONGEST, Target
 from tests.fire.watch import HANG_S, HangError
 from tests.support import frames as contract
 
@@ -15,21 +15,25 @@ LONGER_S = 5.0  # a schema may wait so long for its turn (PROTOCOL.md); reports 
 REPORTS = ("/v1/evidence", "/v1/levers", "/v1/router", "/v1/dashboard", "/v1/cache")
 
 
-async def ask(stage: Stage, http: aiohttp.ClientSession, asked: Asked, ids: Ids, seen: Counter[str]) -> None:
+async def ask(target: Target, http: aiohttp.ClientSession, asked: Asked, ids: Ids, seen: Counter[str]) -> None:
     """Send one request, and check its answer."""
     what = f"{asked.method} {asked.template}"
+    is_longer = asked.body is not None or asked.template.startswith(REPORTS)
     try:
-        status, kind, body = await stage.watch.within(_answer(stage.running.url, http, asked), LONGER_S if asked.body or asked.template.startswith(REPORTS) else HANG_S)
+        answer = _answer(target.running.url, http, asked)
+        status, kind, body = await target.watch.within(answer, LONGER_S if is_longer else HANG_S)
     except (HangError, aiohttp.ClientError) as error:
         if isinstance(error, aiohttp.ClientOSError) and len(asked.body or b"") > LONGEST:
             return  # refused before all of it was sent
-        stage.watch.fault(f"{what}: {error!r} for {asked.target[:100]} {(asked.body or b'')[:200]!r}")
+        target.watch.fault(f"{what}: {error!r} for {asked.target[:100]} {(asked.body or b'')[:200]!r}")
         return
     seen[f"{what} {status}"] += 1
     try:
         _check(asked, status, kind, body, ids)
     except (AssertionError, ValueError) as error:
-        stage.watch.fault(f"{what} {status}: {str(error)[:250]} for {asked.target[:100]} {(asked.body or b'')[:100]!r}")
+        target.watch.fault(
+            f"{what} {status}: {str(error)[:250]} for {asked.target[:100]} {(asked.body or b'')[:100]!r}"
+        )
 
 
 async def _answer(base: str, http: aiohttp.ClientSession, asked: Asked) -> tuple[int, str, bytes]:
@@ -51,7 +55,7 @@ def _check(asked: Asked, status: int, kind: str, body: bytes, ids: Ids) -> None:
                 contract.validate_streamed(method, template, json.loads("\n".join(lines)))
     elif kind == "application/json":
         document = json.loads(body)
-        if template not in ("/v1/embeddings",):  # the provider's words
+        if template != "/v1/embeddings":  # the provider's words
             contract.validate_answer(method, template, status, document)
         ids.learn(document)
         if status >= 400:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import click
 from rich.console import Console
@@ -26,8 +25,8 @@ from millrace import app
 from millrace.wire import asyncapi
 from tests.fire.grammar import Frames, Ids
 from tests.fire.report import folder, progress, said
-from tests.fire.stage import Stage, stage
 from tests.fire.talking import CHAT, DASHBOARD, RESPONSES
+from tests.fire.target import Target, target
 from tests.fire.watch import HangError
 from tests.support.bytes_on_the_wire import PING, PONG, TEXT, frame
 from tests.support.mutants import MORE_SEEDS, SEEDS, STRANGE, mutated
@@ -35,8 +34,8 @@ from tests.support.raw_http import UPGRADE
 
 WIRE = 0.3  # of the mutations
 AT_ONCE = 32  # connections
-WARM = 0.2
-LEAST = 50_000  # mutations, below which the memory says nothing
+PARTS = 5  # of a run; after the first one memory is not to grow
+LEAST = 50_000  # mutations, below which memory says nothing
 PAUSE_S = 0.02  # for which an answer is waited for that may not come
 NOT_UTF8 = 0.02
 BATCH = 10  # frames, after which it is looked whether they were read
@@ -49,30 +48,28 @@ CLOSE, FAULT, GONE = 8, 1011, 1006
 
 async def run(
     mutations: int, seed: int, data: Path, tick: Callable[[int], object] = lambda _: None
-) -> tuple[Stage, Counter[str], float | None]:
-    """Send so many; return the stage, what was seen, and by which share the memory has grown since it was warm."""
+) -> tuple[Target, Counter[str]]:
+    """Send so many; return the target, and what was seen."""
     seen: Counter[str] = Counter()
-    drift, pools = None, _pools(Random(seed))
-    async with stage(data) as fired:
-        for number, share in enumerate((WARM, 1 - WARM)):
-            count = round(mutations * share)
+    pools = _pools(Random(seed))
+    async with target(data) as fired:
+        for part in range(PARTS):
+            count = mutations // PARTS
             wires, texts = iter(range(round(count * WIRE))), iter(range(round(count * (1 - WIRE))))
-            randoms = [Random(f"{seed} {number} {at}") for at in range(AT_ONCE)]
+            randoms = [Random(f"{seed} {part} {at}") for at in range(AT_ONCE)]
             half = AT_ONCE // 2
             await asyncio.gather(
                 *(_wire(fired, each, wires, seen, tick) for each in randoms[:half]),
                 *(_texts(fired, each, texts, pools, seen, tick) for each in randoms[half:]),
             )
-            await fired.check_nothing_left()
-            if number == 0:
-                fired.warm()
-            elif mutations >= LEAST:
-                drift = fired.check_drift()
-    return fired, seen, drift
+            await fired.end_part()
+        if mutations >= LEAST:
+            fired.check_drift()
+    return fired, seen
 
 
 async def _wire(
-    fired: Stage, random: Random, numbers: Iterator[int], seen: Counter[str], tick: Callable[[int], object]
+    fired: Target, random: Random, numbers: Iterator[int], seen: Counter[str], tick: Callable[[int], object]
 ) -> None:
     """Send mutated exchanges, each on a connection of its own."""
     seeds = SEEDS + MORE_SEEDS + STRANGE
@@ -85,7 +82,7 @@ async def _wire(
         tick(1)
 
 
-async def _leave(fired: Stage, connection: socket.socket, way: int, data: bytes, seen: Counter[str]) -> None:
+async def _leave(fired: Target, connection: socket.socket, way: int, data: bytes, seen: Counter[str]) -> None:
     """Leave by RST, or by half a close, which the server answers with its own, at once or after a word of it."""
     came = b""
     if way in (2, 3):
@@ -115,7 +112,7 @@ async def _to_the_end(connection: socket.socket) -> bytes:
 
 
 async def _texts(
-    fired: Stage,
+    fired: Target,
     random: Random,
     numbers: Iterator[int],
     pools: dict[str, list[bytes]],
@@ -126,11 +123,15 @@ async def _texts(
     done = False
     while not done:
         kind = random.choice((RESPONSES, RESPONSES, CHAT, DASHBOARD, "bodies"))
-        texts = [mutated_text(random, random.choice(pools[kind])) for _, _n in zip(range(TOGETHER), numbers, strict=False)]
+        texts = [
+            mutated_text(random, random.choice(pools[kind])) for _, _n in zip(range(TOGETHER), numbers, strict=False)
+        ]
         done = len(texts) < TOGETHER
         while texts:
             try:
-                sent = await (_bodies(fired, random, texts, seen) if kind == "bodies" else _frames(fired, kind, texts, seen))
+                sent = await (
+                    _bodies(fired, random, texts, seen) if kind == "bodies" else _frames(fired, kind, texts, seen)
+                )
             except (HangError, OSError) as error:
                 fired.watch.fault(f"{kind}: {error!r} after {texts[:2]!r}")
                 break
@@ -159,7 +160,7 @@ def mutated_text(random: Random, text: bytes) -> bytes:
     return changed if random.random() < NOT_UTF8 else changed.decode("utf-8", "ignore").encode()
 
 
-async def _frames(fired: Stage, address: str, texts: list[bytes], seen: Counter[str]) -> int:
+async def _frames(fired: Target, address: str, texts: list[bytes], seen: Counter[str]) -> int:
     """Send texts over a new WebSocket until it closes; return how many have been read."""
     loop = asyncio.get_running_loop()
     with await _connected(fired) as connection:
@@ -186,7 +187,7 @@ async def _frames(fired: Stage, address: str, texts: list[bytes], seen: Counter[
         return sent
 
 
-async def _bodies(fired: Stage, random: Random, texts: list[bytes], seen: Counter[str]) -> int:
+async def _bodies(fired: Target, random: Random, texts: list[bytes], seen: Counter[str]) -> int:
     """Post texts over one connection; return how many were answered."""
     loop = asyncio.get_running_loop()
     with await _connected(fired) as connection:
@@ -226,7 +227,7 @@ class _Reader:
         del self._data[:count]
         return taken
 
-    async def frames(self, fired: Stage, seen: Counter[str]) -> int:
+    async def frames(self, fired: Target, seen: Counter[str]) -> int:
         """Read frames up to a pong or a close; return the code of a close, `GONE` if there is none, 0 after a pong."""
         while True:
             try:
@@ -251,7 +252,7 @@ class _Reader:
         self._data += piece
 
 
-async def _connected(fired: Stage) -> socket.socket:
+async def _connected(fired: Target) -> socket.socket:
     host, port = fired.running.url.removeprefix("http://").split(":")
     connection = socket.socket()
     connection.setblocking(False)
@@ -264,11 +265,13 @@ async def _connected(fired: Stage) -> socket.socket:
 @click.option("--seed", default=1, show_default=True)
 def main(mutations: int, seed: int) -> None:
     """See above."""
-    with folder() as data, progress(Console(file=sys.stderr), mutations) as tick, asyncio.Runner(
-        loop_factory=app.new_loop
-    ) as runner:
-        fired, seen, drift = runner.run(run(mutations, seed, data, tick))
-    raise SystemExit(said(fired, seen, drift, f"{mutations:,} mutations, seed {seed}"))
+    with (
+        folder() as data,
+        progress(Console(file=sys.stderr), mutations) as tick,
+        asyncio.Runner(loop_factory=app.new_loop) as runner,
+    ):
+        fired, seen = runner.run(run(mutations, seed, data, tick))
+    raise SystemExit(said(fired, seen, f"{mutations:,} mutations, seed {seed}"))
 
 
 if __name__ == "__main__":

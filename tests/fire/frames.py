@@ -2,10 +2,10 @@
 
     python -m tests.fire.frames [--frames 200000] [--requests 40000] [--seed N]
 
-Half of the frames are as the contract has them, a third has a fault in it, the others are no JSON any more. They go over
-the three WebSockets (Responses, plain and negotiated; the AI SDK's chats; the dashboard), and as requests to every
-operation of the OpenAPI document. All that comes back must be in the contract, every request gets one end, nothing
-crashes or hangs, and the memory does not grow.
+Half of the frames are as the contract has them, a third has a fault in it, the others are no JSON any more. They go
+over the three WebSockets (Responses, plain and negotiated; the AI SDK's chats; the dashboard), and as requests to
+every operation of the OpenAPI document. All that comes back must be in the contract, every request gets one end,
+nothing crashes or hangs, and the memory does not grow.
 """
 
 import asyncio
@@ -24,24 +24,25 @@ from millrace import app
 from tests.fire.asking import ask
 from tests.fire.grammar import Frames, Ids, Requests
 from tests.fire.report import folder, progress, said
-from tests.fire.stage import Stage, stage
 from tests.fire.talking import CHAT, DASHBOARD, RESPONSES, talk
+from tests.fire.target import Target, target
 
 AT_ONCE, HTTP_AT_ONCE = 6, 4  # connections
 ADDRESSES = (RESPONSES,) * 5 + (CHAT,) * 3 + (DASHBOARD,)
-WARM = 0.2  # of a run, after which memory is not to grow
+PARTS = 5  # of a run; after the first one memory is not to grow
+LEAST = 20_000  # frames, below which it says nothing
 
 
 async def run(
     frames: int, requests: int, seed: int, data: Path, tick: Callable[[int], object] = lambda _: None
-) -> tuple[Stage, Counter[str], float | None]:
-    """Send so many; return the stage, what was seen, and by which share the memory has grown since it was warm."""
+) -> tuple[Target, Counter[str]]:
+    """Send so many; return the target, and what was seen."""
     seen: Counter[str] = Counter()
-    ids, drift = Ids(), None
-    async with stage(data, with_embeddings) as fired:
-        for number, share in enumerate((WARM, 1 - WARM)):
+    ids = Ids()
+    async with target(data, with_embeddings) as fired:
+        for part in range(PARTS):
             async with aiohttp.ClientSession(fired.running.url, skip_auto_headers=("Content-Type",)) as http:
-                sent = _Sent(round(frames * share), round(requests * share), tick)
+                sent = _Sent(frames // PARTS, requests // PARTS, tick)
                 documents = [await (await http.get(f"/{name}.json")).json() for name in ("asyncapi", "openapi")]
 
                 async def over_sockets(own: Random, sent: _Sent = sent, document: Any = documents[0]) -> None:
@@ -57,14 +58,12 @@ async def run(
                         sent.request()
                         await ask(fired, http, made.next(), ids, seen)
 
-                randoms = [Random(f"{seed} {number} {at}") for at in range(AT_ONCE + HTTP_AT_ONCE)]
+                randoms = [Random(f"{seed} {part} {at}") for at in range(AT_ONCE + HTTP_AT_ONCE)]
                 await asyncio.gather(*map(over_sockets, randoms[:AT_ONCE]), *map(over_http, randoms[AT_ONCE:]))
-            await fired.check_nothing_left()
-            if number == 0:
-                fired.warm()
-            elif frames >= 20_000:
-                drift = fired.check_drift()
-    return fired, seen, drift
+            await fired.end_part()
+        if frames >= LEAST:
+            fired.check_drift()
+    return fired, seen
 
 
 class _Sent:
@@ -98,10 +97,13 @@ def with_embeddings(configuration: dict[str, Any]) -> None:
 def main(frames: int, requests: int, seed: int) -> None:
     """See above."""
     console = Console(file=sys.stderr)
-    with folder() as data, progress(console, frames + requests) as tick:
-        with asyncio.Runner(loop_factory=app.new_loop) as runner:
-            fired, seen, drift = runner.run(run(frames, requests, seed, data, tick))
-    raise SystemExit(said(fired, seen, drift, f"{frames:,} frames, {requests:,} requests over HTTP, seed {seed}"))
+    with (
+        folder() as data,
+        progress(console, frames + requests) as tick,
+        asyncio.Runner(loop_factory=app.new_loop) as runner,
+    ):
+        fired, seen = runner.run(run(frames, requests, seed, data, tick))
+    raise SystemExit(said(fired, seen, f"{frames:,} frames, {requests:,} requests over HTTP, seed {seed}"))
 
 
 if __name__ == "__main__":

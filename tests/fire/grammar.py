@@ -1,4 +1,4 @@
-"""What clients may say, as the server publishes it: frames of each WebSocket, and requests of each operation over HTTP."""
+"""What clients may say, as the server publishes it: frames of each WebSocket, requests of each operation over HTTP."""
 
 import json
 from collections import deque
@@ -18,6 +18,7 @@ LANES = ("a", "b", "c.d-e_f", "x" * 256)
 MODELS = ("auto", "small", "large", "small-model", "gpt-4o", "")
 EFFORTS = ("low", "high")
 IDS_KEPT = 200
+SAFE = ("",) * 9 + ("/",)  # characters of an id that are not quoted in a path
 
 
 class Ids:
@@ -90,8 +91,8 @@ class Frames:
             fields["id"] = random.choice(LANES)
         chance = random.random()
         if chance < SOUND:
-            return Frame(json.dumps(fields), True, fields)  # noqa: FBT003 - it is named
-        return Frame(text_of(spoiled(fields, random), random, 0.0 if chance < SPOILED else 1.0), False, {})  # noqa: FBT003
+            return Frame(json.dumps(fields), True, fields)
+        return Frame(text_of(spoiled(fields, random), random, 0.0 if chance < SPOILED else 1.0), False, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,11 @@ class Requests:
         target = path
         for parameter in operation.get("parameters", ()):
             if parameter["in"] == "path":
-                value = random.choice(self._ids.known if random.random() < 0.7 else [*filter(None, WORDS), "%", "a/b", "x" * 4000])
-                target = target.replace(f"{{{parameter['name']}}}", quote(value, safe="" if random.random() < 0.9 else "/"))
+                odd = [*filter(None, WORDS), "%", "a/b", "x" * 4000]
+                value = quote(
+                    random.choice(self._ids.known if random.random() < 0.7 else odd), safe=random.choice(SAFE)
+                )
+                target = target.replace(f"{{{parameter['name']}}}", value)
             elif random.random() < 0.4:
                 made = self._shapes.made(parameter["schema"])
                 query[parameter["name"]] = str(random.choice((made, random.choice(WORDS), -1, 10**20, "é", "x" * 3000)))
@@ -146,9 +150,9 @@ class Requests:
     def _json(self, schema: Document, known: Mapping[str, Any]) -> bytes:
         fields, chance = self._shapes.made(schema, known), self._random.random()
         if chance >= SOUND:
-            return text_of(
-                spoiled(fields, self._random), self._random, 0.0 if chance < SPOILED else 1.0
-            ).encode("utf-8", "surrogatepass")
+            return text_of(spoiled(fields, self._random), self._random, 0.0 if chance < SPOILED else 1.0).encode(
+                "utf-8", "surrogatepass"
+            )
         return json.dumps(fields).encode()
 
     def _headers(self) -> dict[str, str]:
@@ -171,7 +175,8 @@ class Requests:
         random = self._random
         lines = [self._line(number) for number in range(random.randrange(4))]
         parts = [
-            b'Content-Disposition: form-data; name="purpose"\r\n\r\n' + random.choice((b"batch", b"batch", b"x", b"\xff")),
+            b'Content-Disposition: form-data; name="purpose"\r\n\r\n'
+            + random.choice((b"batch", b"batch", b"x", b"\xff")),
             b'Content-Disposition: form-data; name="file"; filename="%b"\r\nContent-Type: application/jsonl\r\n\r\n'
             % random.choice((b"a.jsonl", b"", b"../../x", b"\xff\xfe", b"x" * 3000))
             + b"\n".join(lines),

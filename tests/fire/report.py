@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from tests.fire.stage import Stage
+from tests.fire.target import MEBIBYTE, Target
 
-MEMORY = Path("/dev/shm")
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
 SHOWN = 60  # kinds of answers
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """Yield a folder for a server's data: in memory where that is possible, since the disk is not what is under fire."""
+    """Yield a folder for a server's data, in memory where that is possible: the disk is not under fire."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
         yield Path(name)
 
@@ -31,7 +31,7 @@ def progress(console: Console, total: int) -> Iterator[Callable[[int], object]]:
         yield lambda count: shown.advance(task, count)
 
 
-def said(fired: Stage, seen: Counter[str], drift: float | None, title: str) -> int:
+def said(fired: Target, seen: Counter[str], title: str) -> int:
     """Print what was seen; return 1 if anything was wrong."""
     console, watch = Console(width=130), fired.watch
     table = Table("seen", "times", title=title)
@@ -41,7 +41,8 @@ def said(fired: Stage, seen: Counter[str], drift: float | None, title: str) -> i
     figures = Table("figure", "value")
     figures.add_row("worst turn of the loop", f"{watch.worst_turn_s * 1000:.0f} ms of CPU time {watch.worst_place}")
     figures.add_row("a bystander's worst ping", f"{fired.worst_ping_s * 1000:.0f} ms")
-    figures.add_row("RSS since it was warm", "not measured" if drift is None else f"{drift:+.1%}")
+    parts = " ".join(f"{each / MEBIBYTE:.0f}" for each in fired.memory)
+    figures.add_row("RSS after each part", f"{parts} MiB, {fired.drift:+.1%} since the first")
     figures.add_row("warnings in the log", ", ".join(f"{each} ({count})" for each, count in watch.warnings.items()))
     figures.add_row("faults", str(watch.faults.total()))
     console.print(figures)

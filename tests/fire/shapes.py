@@ -48,7 +48,9 @@ class Shapes:
         self._schemas = schemas
         self._random = random
 
-    def made(self, schema: Schema, known: Known = NOTHING_KNOWN, name: str = "", depth: int = 0) -> Any:
+    def made(  # noqa: PLR0911 - one for each kind of schema
+        self, schema: Schema, known: Known = NOTHING_KNOWN, name: str = "", depth: int = 0
+    ) -> Any:
         """Return a value of a schema. A field that is `known` mostly has one of those values, if they fit its type."""
         random = self._random
         if "$ref" in schema:

@@ -89,7 +89,7 @@ def text_of(value: Any, random: Random, share: float = 0.15) -> str:
     return broken(text, random) if random.random() < share else text
 
 
-def broken(text: str, random: Random) -> str:
+def broken(text: str, random: Random) -> str:  # noqa: PLR0911 - one for each way to break it
     """Return a text of JSON with something in it changed that need not be JSON any more."""
     at = random.randrange(len(text) + 1)
     match random.randrange(8):
@@ -108,7 +108,9 @@ def broken(text: str, random: Random) -> str:
         case 6:
             return text.replace("{", '{"x": ' + '{"x": ' * DEEP + "1" + "}" * DEEP + ", ", 1)
         case _:
-            return random.choice(("", " ", "null", "7", '"text"', "[]", "[" * DEEP, "{}" * 2, text + text, f"\ufeff{text}"))
+            return random.choice(
+                ("", " ", "null", "7", '"text"', "[]", "[" * DEEP, "{}" * 2, text + text, f"\ufeff{text}")
+            )
 
 
 def _places(whole: list[Any]) -> list[tuple[Any, Any]]:

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.fire.grammar import LANES, Frames, Ids
-from tests.fire.stage import Stage
+from tests.fire.target import Target
 from tests.fire.watch import HANG_S, HangError
 from tests.support import frames as contract
 from tests.support.wire_client import TERMINALS
@@ -41,7 +41,7 @@ class Lane:
 class Talk:
     """One connection, and what was seen on it."""
 
-    stage: Stage
+    target: Target
     address: str
     ids: Ids
     is_negotiated: bool
@@ -53,7 +53,7 @@ class Talk:
 
     def fault(self, what: str) -> None:
         """Note a fault of this connection."""
-        self.stage.watch.fault(f"{self.address}: {what}")
+        self.target.watch.fault(f"{self.address}: {what}")
 
     def take(self, message: str | bytes) -> None:
         """Check one frame of the server."""
@@ -80,9 +80,7 @@ class Talk:
 
     def _take_of_responses(self, event: Event, kind: str) -> None:
         self.seen[f"error: {event['error']['code']}" if kind == "error" else kind] += 1
-        if kind == "dashboard.figures":
-            self.over.set()
-        elif kind == "millrace.pong" and event["t"] == LAST:
+        if kind == "dashboard.figures" or (kind == "millrace.pong" and event["t"] == LAST):
             self.over.set()
         elif kind == "millrace.hello":
             self.epoch = event["epoch"]
@@ -119,13 +117,13 @@ class Talk:
         return lanes + [f"chat request {fields}" for fields in self.unanswered.values()]
 
 
-async def talk(stage: Stage, made: Frames, address: str, ids: Ids, random: Random, seen: Counter[str]) -> int:
+async def talk(target: Target, made: Frames, address: str, ids: Ids, random: Random, seen: Counter[str]) -> int:
     """Send some frames over one connection and read all answers; return how many were sent."""
     is_negotiated = address == RESPONSES and random.random() < 0.5
-    told = Talk(stage, address, ids, is_negotiated, seen)
+    told = Talk(target, address, ids, is_negotiated, seen)
     sent = 0
     protocols = [Subprotocol("millrace.v1")] if is_negotiated else None
-    url = f"{stage.running.ws_url}{address}"
+    url = f"{target.running.ws_url}{address}"
     async with connect(url, subprotocols=protocols, compression=None, max_size=None, close_timeout=2) as connection:
         reading = asyncio.create_task(_read(connection, told))
         try:
@@ -159,7 +157,7 @@ async def _end(connection: ClientConnection, told: Talk, random: Random) -> None
     }
     told.over.clear()
     await connection.send(json.dumps(last[told.address]))
-    watch = told.stage.watch
+    watch = told.target.watch
     closed = asyncio.ensure_future(connection.wait_closed())
     over = asyncio.ensure_future(told.over.wait())
     try:

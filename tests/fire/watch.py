@@ -1,10 +1,9 @@
-"""Looks on while a server is under fire in this process: faults in its logs, hangs of its loop, what its memory does."""
+"""Looks on while a server is under fire in this process: faults in its logs, hangs of its loop, its memory."""
 
 import asyncio
 import gc
 import json
 import logging
-import os
 import resource
 import sys
 import threading
@@ -160,7 +159,8 @@ class _Lines:
             event: dict[str, Any] = {"level": "error", "event": line}
             with suppress(ValueError):
                 event = json.loads(line)
-            said = f"{event.get('event')}: {event.get('cause', event.get('error', ''))} {' < '.join(event.get('at', ()))}"
+            cause, places = event.get("cause", event.get("error", "")), " < ".join(event.get("at", ()))
+            said = f"{event.get('event')}: {cause} {places}"
             if event.get("level") == "warning":
                 self._watch.warnings[said.strip()[:120]] += 1
             else:
@@ -187,7 +187,7 @@ def resident() -> int:
 def open_files() -> Counter[str]:
     """Return what the file descriptors of this process are, sockets as such. Linux."""
     found: Counter[str] = Counter()
-    for entry in os.scandir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # of the look itself
-            found[os.readlink(entry.path).partition(":[")[0]] += 1
+            found[str(entry.readlink()).partition(":[")[0]] += 1
     return found

@@ -8,21 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
+from millrace.simulator import LARGE, SMALL, Simulator
+from millrace.simulator.profiles import Profile
 from tests.fire.watch import BEAT_S, Watch, beating, open_files, resident, watching
-from tests.support.server import Running, process_of, started
+from tests.support.server import Running, configuration_for, process_of, serving, without_delays
 from tests.support.wire_client import WireClient, wire_client
 
 MEBIBYTE = 2**20
 LONGEST = 256 * 1024  # bytes of a message: what is too long is cheap to send
 PING_S = 0.05
+REST_S = 0.5  # until a server that has just started is at rest
 SETTLED_S = 20.0  # for what runs to end, once nobody listens
 KEPT_ALIVE = "RequestHandler.start"  # the task of a connection to a model
-CHILDREN = 4  # pipes of the two processes that start once they are needed: for schemas, and for questions
 MOST_DRIFT = 0.05
 
 
 @dataclass(slots=True)
-class Stage:
+class Target:
     """A server, whoever looks on, and what there was before."""
 
     running: Running
@@ -31,23 +35,27 @@ class Stage:
     tasks: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
     worst_ping_s: float = 0.0
-    warm_bytes: int = 0  # resident memory after the first part of a run
+    memory: list[int] = field(default_factory=list)  # resident, after each part of a run
 
     @property
     def process(self) -> Any:
         """The server's process."""
         return process_of(self.running)
 
-    def warm(self) -> None:
-        """Note the memory that is taken now; more at the end is drift."""
-        self.warm_bytes = resident()
+    @property
+    def drift(self) -> float:
+        """By which share the memory has grown since the first part of a run."""
+        return self.memory[-1] / self.memory[0] - 1
 
-    def check_drift(self) -> float:
-        """Return by which share the memory has grown since it was warm, and note a fault if that is too much."""
-        now = resident()
-        if now > (1 + MOST_DRIFT) * self.warm_bytes:
-            self.watch.fault(f"RSS grew from {self.warm_bytes / MEBIBYTE:.0f} to {now / MEBIBYTE:.0f} MiB")
-        return now / self.warm_bytes - 1
+    async def end_part(self) -> None:
+        """End a part of a run: nothing is left of it."""
+        await self.check_nothing_left()
+        self.memory.append(resident())
+
+    def check_drift(self) -> None:
+        """Note a fault if the memory has grown by too much."""
+        if self.drift > MOST_DRIFT:
+            self.watch.fault(f"RSS grew by {self.drift:.1%}")
 
     async def check_nothing_left(self) -> None:
         """Wait until all that was asked has ended, and note as faults what is still there."""
@@ -61,12 +69,12 @@ class Stage:
             "streams": lambda: len(process.streams),
             "bytes held by requests": lambda: process.memory.requests.used,
             "reservations": lambda: sum(map(any, reserved(process))),
-            "tasks": lambda: (tasks() - self.tasks).total(),
-            "file descriptors": lambda: (files() - self.files).total(),
+            "tasks": lambda: len([*(tasks() - self.tasks).elements()]),
+            "file descriptors": lambda: len([*(files() - self.files).elements()]),
         }
         try:
             async with asyncio.timeout(SETTLED_S):
-                while any(count() for count in left.values()):
+                while any(count() for count in left.values()):  # noqa: ASYNC110 - nothing tells of all of these
                     await asyncio.sleep(BEAT_S)
         except TimeoutError:
             for what, count in left.items():
@@ -109,32 +117,56 @@ def reserved(process: Any) -> list[tuple[int, int, Any]]:
 
 
 @asynccontextmanager
-async def stage(folder: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> AsyncIterator[Stage]:
-    """Run a server with its data in a folder; `change` edits its configuration."""
-
-    def changed(configuration: dict[str, Any]) -> None:
-        configuration["server"] |= {
-            "data_dir": str(folder),
-            "memory_bytes": 32 * MEBIBYTE,
-            "max_message_bytes": LONGEST,
-        }
-        configuration["cache"] = {"memory_bytes": 4 * MEBIBYTE, "disk_bytes": 32 * MEBIBYTE}
-        configuration["limits"] = {"user": {"dollars_per_day": "1000"}, "tenant": {"dollars_per_day": "10000"}}
-        change(configuration)
-
+async def target(
+    folder: Path,
+    change: Callable[[dict[str, Any]], None] = lambda _: None,
+    model: Callable[[Profile], Simulator] = Simulator,
+) -> AsyncIterator[Target]:
+    """Run a server with its data in a folder; `change` edits its configuration, `model` makes a model of it."""
     with watching() as watch:
-        async with started(changed) as running, wire_client(running.ws_url) as bystander:
-            with beating(watch):
-                made = Stage(running, watch, bystander)
-                await bystander.ask("Is anybody there?")
-                pinging = asyncio.create_task(made.ping_on())
-                await asyncio.sleep(0.5)
-                made.tasks, made.files = tasks(), files()
-                made.files["pipe"] += CHILDREN
-                try:
-                    yield made
-                finally:
-                    pinging.cancel()
-                    await asyncio.wait([pinging])
-                    if not pinging.cancelled():
-                        watch.fault(f"the bystander: {pinging.exception()!r}")
+        async with model(without_delays(SMALL)) as small, model(without_delays(LARGE)) as large:
+            configuration = configuration_for(small.base_url, large.base_url)
+            configuration["server"] |= {
+                "data_dir": str(folder),
+                "memory_bytes": 32 * MEBIBYTE,
+                "max_message_bytes": LONGEST,
+            }
+            configuration["cache"] = {"memory_bytes": 4 * MEBIBYTE, "disk_bytes": 32 * MEBIBYTE}
+            configuration["limits"] = {"user": {"dollars_per_day": "1000"}, "tenant": {"dollars_per_day": "10000"}}
+            change(configuration)
+            connections: set[Any] = set()
+            async with serving(configuration, connections=connections) as url, wire_client(_ws(url)) as bystander:
+                with beating(watch):
+                    made = Target(Running(url, small, large, connections), watch, bystander)
+                    async with _with_bystander(made):
+                        yield made
+
+
+@asynccontextmanager
+async def _with_bystander(made: Target) -> AsyncIterator[None]:
+    await _warmed(made)
+    pinging = asyncio.create_task(made.ping_on())
+    await asyncio.sleep(REST_S)
+    made.tasks, made.files = tasks(), files()
+    try:
+        yield
+    finally:
+        pinging.cancel()
+        await asyncio.wait([pinging])
+        if not pinging.cancelled():
+            made.watch.fault(f"the bystander: {pinging.exception()!r}")
+
+
+async def _warmed(made: Target) -> None:
+    """Have what starts when it is needed first started: the processes for schemas and for questions."""
+    form = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+    await made.bystander.ask("Is anybody there?", text={"format": form})
+    async with (
+        aiohttp.ClientSession(made.running.url) as http,
+        http.get("/v1/cache/entries?query=Is anybody there?") as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+
+
+def _ws(url: str) -> str:
+    return url.replace("http", "ws", 1)
