@@ -47,14 +47,14 @@ CLOSE, FAULT, GONE = 8, 1011, 1006
 
 
 async def run(
-    mutations: int, seed: int, data: Path, tick: Callable[[int], object] = lambda _: None
+    mutations: int, seed: int, data: Path, tick: Callable[[int], object] = lambda _: None, *, parts: int = PARTS
 ) -> tuple[Target, Counter[str]]:
     """Send so many; return the target, and what was seen."""
     seen: Counter[str] = Counter()
     pools = _pools(Random(seed))
     async with target(data) as fired:
-        for part in range(PARTS):
-            count = mutations // PARTS
+        for part in range(parts):
+            count = mutations // parts
             wires, texts = iter(range(round(count * WIRE))), iter(range(round(count * (1 - WIRE))))
             randoms = [Random(f"{seed} {part} {at}") for at in range(AT_ONCE)]
             half = AT_ONCE // 2

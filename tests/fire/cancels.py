@@ -66,7 +66,7 @@ async def run(
 
 def _judge(fired: Target, one: Cancelled, call: RecordedCall, took: dict[tuple[str, str], list[float]]) -> None:
     """Note how long a call went on after nobody wanted it."""
-    if call.began_at - one.at > HANG_S:
+    if call.began_at - one.at > HANG_S + fired.watch.worst_late_s:
         fired.watch.fault(f"a model was called {call.began_at - one.at:.2f} s after the cancel ({one.kind}, {one.way})")
     if call.ended_at > one.at and not call.has_finished:
         took.setdefault((one.kind, one.way), []).append(call.ended_at - one.at)

@@ -34,15 +34,21 @@ LEAST = 20_000  # frames, below which it says nothing
 
 
 async def run(
-    frames: int, requests: int, seed: int, data: Path, tick: Callable[[int], object] = lambda _: None
+    frames: int,
+    requests: int,
+    seed: int,
+    data: Path,
+    tick: Callable[[int], object] = lambda _: None,
+    *,
+    parts: int = PARTS,
 ) -> tuple[Target, Counter[str]]:
     """Send so many; return the target, and what was seen."""
     seen: Counter[str] = Counter()
     ids = Ids()
     async with target(data, with_embeddings) as fired:
-        for part in range(PARTS):
+        for part in range(parts):
             async with aiohttp.ClientSession(fired.running.url, skip_auto_headers=("Content-Type",)) as http:
-                sent = _Sent(frames // PARTS, requests // PARTS, tick)
+                sent = _Sent(frames // parts, requests // parts, tick)
                 documents = [await (await http.get(f"/{name}.json")).json() for name in ("asyncapi", "openapi")]
 
                 async def over_sockets(own: Random, sent: _Sent = sent, document: Any = documents[0]) -> None:

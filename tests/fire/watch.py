@@ -46,6 +46,7 @@ class Watch:
     warnings: Counter[str] = field(default_factory=Counter)  # of Millrace, which are no faults
     beats: int = 0
     worst_turn_s: float = 0.0  # CPU time of this thread between two beats, beyond the wait
+    worst_late_s: float = 0.0  # by which a beat came late, whoever had the processor
     worst_place: str = ""  # what ran then, as far as it was seen
     _seen_place: str = ""
 
@@ -73,9 +74,10 @@ class Watch:
     async def beat(self) -> None:
         """Look at the loop until cancelled."""
         while True:
-            cpu = time.thread_time()
+            began, cpu = time.monotonic(), time.thread_time()
             await asyncio.sleep(BEAT_S)
             self.beats += 1
+            self.worst_late_s = max(self.worst_late_s, time.monotonic() - began - BEAT_S)
             took, place = time.thread_time() - cpu, self._seen_place
             if took > self.worst_turn_s:
                 self.worst_turn_s, self.worst_place = took, place
