@@ -206,7 +206,7 @@ class Leaver:
             for at, one in enumerate(made):
                 await connection.send(json.dumps({"type": "abort", "requestId": str(at)}))
                 _stamp([one])
-            ended = set()
+            ended = set[str]()
             async with asyncio.timeout(ACKNOWLEDGED_S):
                 while len(ended) < len(made):
                     event = json.loads(await connection.recv())

@@ -123,5 +123,11 @@ class Shapes:
 
 
 def _of_kind(values: Sequence[Any], kind: str) -> list[Any]:
-    kinds = {"string": str, "integer": int, "number": (int, float), "boolean": bool}.get(kind, object)
+    shapes: dict[str, type | tuple[type, ...]] = {
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+    }
+    kinds = shapes.get(kind, object)
     return [value for value in values if isinstance(value, kinds)]

@@ -22,6 +22,7 @@ PING_S = 0.05
 REST_S = 0.5  # until a server that has just started is at rest
 SETTLED_S = 20.0  # for what runs to end, once nobody listens
 KEPT_ALIVE = "RequestHandler.start"  # the task of a connection to a model
+COMPARING = 2  # pipes of the process that compares questions, which starts once there are some to compare
 MOST_DRIFT = 0.05
 
 
@@ -148,6 +149,7 @@ async def _with_bystander(made: Target) -> AsyncIterator[None]:
     pinging = asyncio.create_task(made.ping_on())
     await asyncio.sleep(REST_S)
     made.tasks, made.files = tasks(), files()
+    made.files["pipe"] += COMPARING
     try:
         yield
     finally:
@@ -158,7 +160,7 @@ async def _with_bystander(made: Target) -> AsyncIterator[None]:
 
 
 async def _warmed(made: Target) -> None:
-    """Have what starts when it is needed first started: the processes for schemas and for questions."""
+    """Have what starts when it is needed first started, such as the process for schemas."""
     form = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
     await made.bystander.ask("Is anybody there?", text={"format": form})
     async with (
