@@ -106,7 +106,7 @@ def watching() -> Iterator[Watch]:
         logger.addHandler(handler)
     sys.unraisablehook = lambda found: watch.fault(f"unraisable: {found.exc_value!r} in {found.object!r}")
     threading.excepthook = lambda found: watch.fault(f"in a thread: {found.exc_value!r}")
-    sys.stderr = _Lines(watch)  # type: ignore[assignment]
+    sys.stderr = _Lines(watch)
     log.configure(level="warning")
     try:
         yield watch
