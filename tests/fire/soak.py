@@ -56,6 +56,7 @@ RELOAD_S = 600.0
 GROWS = 5.0  # MiB an hour, below which memory counts as flat
 FLAT = 0.05  # by which the last quarter's median may exceed the first's, of file descriptors and tasks
 SPARE = 5  # and at least so many
+LATE = 0.01  # of the visits
 
 
 async def sample(place: Place, mixed: Mixed, http: aiohttp.ClientSession, begun: float) -> dict[str, Any]:
@@ -84,6 +85,7 @@ async def sample(place: Place, mixed: Mixed, http: aiohttp.ClientSession, begun:
         "visits": mixed.requests,
         "running": mixed.running,
         "faults": len(mixed.faults),
+        "late": mixed.late,
         "crashes": place.server.printed("Traceback"),
     }
 
@@ -176,6 +178,8 @@ def found(log: Path, warm_up: float) -> tuple[Table, list[str]]:
     last, after = rows[-1], [row for row in rows if row["t"] >= warm_up * 60]
     table = Table("figure", "first quarter", "last quarter", "an hour", "95 %", title=_title(last))
     wrong = [f"{last['crashes']:g} crashes in what the server printed"] if last["crashes"] else []
+    if last["late"] > LATE * last["visits"]:
+        wrong.append(f"{last['late']} visits were late: the machine has too much else to do, or something hangs")
     if last["faults"]:
         wrong.append(f"{last['faults']} visits ended as they must not; the first: {_first_fault(rows)}")
     if len(after) < 8:
