@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import click
@@ -50,10 +50,9 @@ class Idle(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's own are of no such class
         offered = "Sec-WebSocket-Protocol: millrace.v1\r\n" if self._kind == "responses" else ""
-        transport.write(
+        self._transport.write(
             f"GET {PATHS[self._kind]} HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offered}\r\n".encode()
         )
@@ -65,7 +64,10 @@ class Idle(asyncio.Protocol):
             head, end, rest = self._data.partition(b"\r\n\r\n")
             if not end:
                 return
-            assert b" 101 " in head, head
+            if b" 101 " not in head:
+                self.is_open.set_exception(ConnectionError(f"refused: {head.decode()} {rest.decode()}"))
+                self._transport.close()
+                return
             self._data = rest
             self.is_open.set_result(None)
         while (frame := self._next()) is not None:
@@ -77,7 +79,7 @@ class Idle(asyncio.Protocol):
         for waits in (self.is_open, self.answered):
             if not waits.done():
                 waits.set_exception(ConnectionError(f"closed with {self.closed}"))
-                waits.exception()
+                waits.exception()  # nobody may be waiting for it
 
     def ask(self) -> None:
         """Send a question."""

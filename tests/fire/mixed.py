@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
 from millrace.errors import MillraceError
@@ -35,7 +36,8 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 TROUBLES = ("[fault.small=error]", "[fault.small=hangup@4]", "[fault=nousage]", "[weak]", "[weak]", "[weak]", "[weak]",
             "[fault.small=reset@3]", "[reason=10]", "[refuse]")  # fmt: skip
-ENDS = (MillraceError, BrokenError, ConnectionLostError, aiohttp.ClientError, OSError, AssertionError)
+ENDS = (MillraceError, BrokenError, ConnectionLostError, aiohttp.ClientError, OSError, AssertionError,
+        WebSocketException)  # fmt: skip
 Act = Callable[[], Awaitable[str]]
 
 
