@@ -330,6 +330,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the peer is gone. A transport that is lost while it is paused never resumes."""
         super().connection_lost(exc)
+        self.conn.parser.close()  # it refers back to the connection
         self._slices.clear()
         if self._reading is not None:
             self._reading.cancel()
