@@ -41,7 +41,7 @@ class Asked:
     sent_at: float
     begun_at: float | None = None  # its first event came
     ended_at: float | None = None  # its last event came, or its connection was lost
-    end: str = "no end"  # a status, `failed`, `lost` or `refused`
+    end: str = "no end"  # a status, `failed`, `lost` or `not sent`
     text: str = ""
 
     def note(self, event: dict[str, Any]) -> bool:
@@ -96,7 +96,7 @@ class Visitors:
             async with asyncio.timeout(PATIENCE_S):
                 await over(asked, connection)
         except aiohttp.ClientConnectorError:
-            asked.end = "refused"  # nobody was there
+            asked.end = "not sent"  # nobody was there
             raise
         except TimeoutError:
             pass

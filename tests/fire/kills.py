@@ -200,6 +200,8 @@ def table_of(outcome: Outcome) -> Table:
     named = ", ".join(f"{count} of {name}" for name, count in kills.items())
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for asked in outcome.asked:
+        if asked.end == "not sent":
+            continue
         (status,) = outcome.rows.get(asked.tag, ["no row"])[:1]
         counts[asked.end][status] += 1
     statuses = sorted({status for count in counts.values() for status in count})

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
@@ -55,13 +57,16 @@ class Program:
         return self._process is not None and self._process.returncode is not None
 
     async def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start it, and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, *self._arguments, cwd=REPOSITORY, env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         await listening(self.port, START_S)
+        timeout = aiohttp.ClientTimeout(total=START_S)
+        async with aiohttp.ClientSession(self.url, timeout=timeout) as http, http.get("/v1/models") as answer:
+            await answer.read()  # a server listens before it has opened its database
 
     async def kill(self) -> None:
         """Kill it (-9), and wait for its end."""
