@@ -54,7 +54,7 @@ hit_share = 0.5
 large_share = 0.5
 dollars_per_day = "1000"
 """
-KILLED = ("server", "server", "small", "large")
+KILLED = ("small", "server", "large", "server")
 
 
 @dataclass(frozen=True, slots=True)

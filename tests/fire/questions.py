@@ -39,7 +39,8 @@ class Questions:
 
     def near(self) -> str:
         """Return a question that is asked in other words too, or one that only looks like it."""
-        return self._random.choice(self._random.choice(self._pairs))
+        pair: tuple[str, str] = self._random.choice(self._pairs)
+        return self._random.choice(pair)
 
     def any(self) -> str:
         """Return one of these kinds."""
