@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tests.fire.asking import Asked, Visitors, Way
 from tests.fire.programs import Place, Program, placed
 from tests.fire.questions import Questions
+from tests.fire.visitors import Asked, Visitors, Way
 from tests.support.http_client import RESPONSES, body_of
 
 VISITORS = 6  # of each way
