@@ -1,1 +1,1 @@
-"""Faults, hostile input and time, on a real server: commands with a seed, of which each test is a short run."""
+"""The whole server under fire: faults of models, clients and networks, hostile input, kills, and hours of load."""

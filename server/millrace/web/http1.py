@@ -84,8 +84,12 @@ class TimedHttp(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer, and drop what refers back here, or only the garbage collector would find this."""
+        """Stop the timers, and drop what refers back here, or only the garbage collector would find this connection.
+
+        uvicorn's own timer, for the next request, would keep one that was reset.
+        """
         self._stop()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.scope = self.cycle = cast("Any", None)
 
