@@ -45,7 +45,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     seen = set[str]()
     for item in session.items:
         function = item.nodeid.partition("[")[0]
-        if function not in seen:  # further cases of a test reach little more
+        if function not in seen and not item.get_closest_marker("untraced"):  # further cases reach little more
             item.stash[TRACED] = coverage
             seen.add(function)
     return collected
@@ -55,7 +55,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Measure coverage in a test that is traced, and in no other; return what the test's protocol does."""
     coverage = item.stash.get(TRACED, None)
-    if coverage is None or item.get_closest_marker("no_cover"):
+    if coverage is None:
         return (yield)
     coverage.start()
     try:

@@ -430,6 +430,7 @@ async def test_a_page_of_this_machine_may_connect(millrace: Running, origin: str
         check_response(await client.ask("hello"))
 
 
+@pytest.mark.untraced
 async def test_a_slow_reader_pauses_its_model_and_still_gets_everything(start: Start) -> None:
     """A socket nobody reads fills up, the model is read no further; once it is read, nothing is missing."""
     tokens = 100_000

@@ -51,6 +51,7 @@ def rows(folder: Path) -> Counter[tuple[str, str | None]]:
     return Counter((status, code) for status, code, _ in found)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("lanes", [1, 2])
 async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes: int) -> None:
     """However many lanes; another connection is served meanwhile, and who reads on or cancels is heard."""

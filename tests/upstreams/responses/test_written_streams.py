@@ -102,6 +102,7 @@ def any_size(random: Random) -> Iterator[int]:
         yield random.randint(1, most)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_streams_of_all_kinds(batch: int) -> None:
     """The terminal is the right one; nothing is lost, nothing is said twice; no cut makes a whole answer."""
