@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from millrace.stores.queries import Dialect
 from millrace.stores.reader import Reader
 from millrace.stores.writer import Operation, Writer
 
@@ -29,6 +30,8 @@ QUEUE_BYTES = 192 * 2**20
 
 class SqliteDatabase:
     """The database in the folder `data_dir`, which is created if needed; ":memory:" writes nothing to disk."""
+
+    dialect: Dialect = "sqlite"
 
     def __init__(self, data_dir: str, *, queue_bytes: int = QUEUE_BYTES) -> None:
         self._closed = False
@@ -109,6 +112,10 @@ class SqliteDatabase:
         except TimeoutError:
             found.cancel()
             raise
+
+    async def scanned(self, operation: Operation, *, within_s: float) -> Any:
+        """Read many rows, as `scan` does, from the loop. While the disk hangs no thread of the loop waits for it."""
+        return await _within(self._submit(self._scans, operation), within_s)
 
     def close(self, within_s: float = CLOSE_S) -> None:
         """Write what is queued, for at most so many seconds, then close. Blocks. What is lost then is logged."""
