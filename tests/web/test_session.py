@@ -433,7 +433,7 @@ async def test_a_page_of_this_machine_may_connect(millrace: Running, origin: str
 @pytest.mark.untraced
 async def test_a_slow_reader_pauses_its_model_and_still_gets_everything(start: Start) -> None:
     """A socket nobody reads fills up, the model is read no further; once it is read, nothing is missing."""
-    tokens = 100_000
+    tokens = 60_000  # thrice what fits into the buffers of all sockets on the way
     async with (
         start(answers_up_to(tokens)) as running,
         wire_client(running.ws_url, max_queue=1, sock=small_buffer_socket(running.url)) as client,
