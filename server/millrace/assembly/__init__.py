@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from millrace import log
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
@@ -34,7 +35,7 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
-from millrace.assembly.postgres import sharing
+from millrace.assembly.postgres import keys_of, sharing
 from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -66,7 +67,6 @@ from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
-from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.ledger_rows import LedgerRows
 from millrace.stores.past import SqlitePast
@@ -164,7 +164,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         watched.providers.settings = lambda: live.settings
         await counting.load_encodings(live.funnels.catalog)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
-        keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
+        keys = keys_of(database, None if shared is None else shared.database)
+        archive, judged = _archive(settings, database), _judged(settings, database)
         routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
         counted = SqliteRatios(database)
         await database.ready()
@@ -386,7 +387,11 @@ async def _semantic(
 
 async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
-    keyring.replace(await keys.load())
+    try:
+        keyring.replace(await keys.load())
+    except TimeoutError as error:
+        log.get().warning("nobody has access until the keys are known", error=str(error))
+        keyring.close_until_known()
     await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
