@@ -1,9 +1,79 @@
-"""A TCP proxy in this loop: its connections can be cut, and led to another server."""
+"""A TCP proxy in this loop: its connections can be led elsewhere, and each direction has the faults of a bad network."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
+
+READ_BYTES = 65_536
+AHEAD = 64  # pieces that are under way in one direction
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Way:
+    """One direction, of all connections: what becomes of the bytes that go there. May be changed at any time."""
+
+    def __init__(self) -> None:
+        self.latency_s = 0.0  # of each byte
+        self.bytes_per_s = 0.0  # 0: as many as come
+        self.slice_bytes = READ_BYTES  # that are sent at once
+        self.after: int | None = None  # so many bytes of a connection have passed when `then` is called
+        self.then: Callable[[Link], None] = lambda _: None
+        self._flows = asyncio.Event()
+        self._flows.set()
+
+    def hold(self) -> None:
+        """Be a black hole: take no byte and pass none on, with all sockets open."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        """Be no black hole any more."""
+        self._flows.set()
+
+    async def flows(self, reader: asyncio.StreamReader) -> None:
+        """Wait while it is a black hole; nothing is read meanwhile, not even into this process."""
+        if self._flows.is_set():
+            return
+        transport: asyncio.ReadTransport = reader._transport  # type: ignore[attr-defined]
+        with suppress(RuntimeError):  # it reads no more
+            transport.pause_reading()
+        await self._flows.wait()
+        with suppress(RuntimeError):
+            transport.resume_reading()
+
+
+class Link:
+    """One connection through the proxy."""
+
+    def __init__(self, client: Streams, server: Streams) -> None:
+        self.client = client
+        self.server = server
+
+    def abort(self) -> None:
+        """Close both ends at once."""
+        for _, writer in (self.client, self.server):
+            writer.transport.abort()
+
+    def reset_server(self) -> None:
+        """Reset the end at the server (RST), and close the other one."""
+        reset(self.server[1])
+        self.client[1].close()
+
+    def reset_client(self) -> None:
+        """Reset the end at the client (RST), and close the other one."""
+        reset(self.client[1])
+        self.server[1].close()
+
+    def end_to_server(self) -> None:
+        """Send the server a FIN. What it says still gets through."""
+        _end(self.server[1])
+
+    def end_to_client(self) -> None:
+        """Send the client a FIN. What it says still gets through."""
+        _end(self.client[1])
 
 
 class Proxy:
@@ -14,45 +84,98 @@ class Proxy:
         self.url = ""
         self.heard: bytearray | None = None  # if it is one, all that the server says is added to it
         self.connections = 0  # until now
-        self._ends: set[asyncio.StreamWriter] = set()
+        self.to_server, self.to_client = Way(), Way()
+        self.links: set[Link] = set()
 
     def cut(self) -> None:
         """Abort all connections, without a close."""
-        for end in tuple(self._ends):
-            end.transport.abort()
+        for link in tuple(self.links):
+            link.abort()
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Copy bytes both ways until one end is gone."""
+        """Copy bytes both ways until both ends are gone, or one is lost."""
         self.connections += 1
-        self._ends.add(writer)
-        try:
-            if self.target is None:
-                return
-            address = urlsplit(self.target)
-            far_reader, far_writer = await asyncio.open_connection(address.hostname, address.port)
-            self._ends.add(far_writer)
-            try:
-                directions = (
-                    asyncio.create_task(_copy(reader, far_writer)),
-                    asyncio.create_task(_copy(far_reader, writer, self.heard)),
-                )
-                await asyncio.wait(directions)
-            finally:
-                far_writer.transport.abort()
-                self._ends.discard(far_writer)
-        finally:
+        if self.target is None:
             writer.transport.abort()
-            self._ends.discard(writer)
+            return
+        address = urlsplit(self.target)
+        try:
+            server = await asyncio.open_connection(address.hostname, address.port)
+        except OSError:
+            writer.transport.abort()
+            return
+        link = Link((reader, writer), server)
+        self.links.add(link)
+        try:
+            await asyncio.wait([
+                asyncio.create_task(_copy(link, reader, server[1], self.to_server)),
+                asyncio.create_task(_copy(link, server[0], writer, self.to_client, self.heard)),
+            ])
+        finally:
+            link.abort()
+            self.links.discard(link)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray | None = None) -> None:
-    with suppress(OSError):
-        while chunk := await reader.read(65536):
+async def _copy(
+    link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way, heard: bytearray | None = None
+) -> None:
+    """Copy one direction, and its end, be it a FIN or a RST."""
+    pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(AHEAD)
+    sending = asyncio.create_task(_send(pieces, writer, way))
+    time, passed, chunk = asyncio.get_running_loop().time, 0, b"-"
+    try:
+        while chunk:
+            await way.flows(reader)
+            chunk = await reader.read(READ_BYTES)
+            await way.flows(reader)
+            is_struck = way.after is not None and passed <= way.after < passed + len(chunk)
+            if is_struck:
+                chunk = chunk[: (way.after or 0) - passed]
+            passed += len(chunk)
             if heard is not None:
                 heard += chunk
-            writer.write(chunk)
-            await writer.drain()
+            if chunk or not is_struck:
+                await pieces.put((time() + way.latency_s, chunk))
+            if is_struck:
+                await pieces.join()
+                way.then(link)
+                chunk = b"-"
+        await sending
+    except OSError:
+        reset(writer)
+    finally:
+        sending.cancel()
+
+
+async def _send(pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, way: Way) -> None:
+    """Send pieces when they are due; if nobody takes them any more they are dropped. An empty one is the end."""
+    time, is_lost = asyncio.get_running_loop().time, False
+    while True:
+        due, chunk = await pieces.get()
+        await asyncio.sleep(max(0.0, due - time()) if way.latency_s else 0)
+        if not chunk:
+            _end(writer)
+            return
+        try:
+            for at in range(0, 0 if is_lost else len(chunk), way.slice_bytes):
+                piece = chunk[at : at + way.slice_bytes]
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(len(piece) / way.bytes_per_s if way.bytes_per_s else 0)
+        except OSError:
+            is_lost = True
+        pieces.task_done()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection with a RST, whatever was read or sent."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def _end(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError, RuntimeError):
+        writer.write_eof()
 
 
 @asynccontextmanager
