@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tests.fire.streams import SOUND, Position, Stream, error_of, stream_of
+from tests.support.listening import listening
 from tests.support.provider import body
 from tests.support.proxy import reset
 
@@ -117,7 +118,9 @@ class Models:
                 await _write(writer, body(gap + error_of(self.api, int(fault.kind))[1]))
         return False
 
-    async def _fail_at_once(self, writer: asyncio.StreamWriter, kind: Kind, stream: Stream, chance: random.Random) -> bool:
+    async def _fail_at_once(
+        self, writer: asyncio.StreamWriter, kind: Kind, stream: Stream, chance: random.Random
+    ) -> bool:
         whole = _head() + body(stream.body) + body()
         match kind:
             case Kind.RESET:
@@ -136,7 +139,9 @@ class Models:
                 await _write(writer, whole + whole)
             case Kind.LIMITED | Kind.BROKEN | Kind.OVERLOADED:
                 said = json.dumps(error_of(self.api, int(kind))[0]).encode()
-                head = f"HTTP/1.1 {int(kind)} No\r\nContent-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n"
+                head = (
+                    f"HTTP/1.1 {int(kind)} No\r\nContent-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n"
+                )
                 await _write(writer, head.encode() + said)
                 return True
         return False
@@ -151,24 +156,9 @@ def is_clean(fault: Fault) -> bool:
 async def models(api: str) -> AsyncIterator[Models]:
     """Run both models on a free port."""
     running = Models(api)
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "a task serves"
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        await running.serve(reader, writer)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    running.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(running.serve) as url:
+        running.url = url
         yield running
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _head(label: str = "text/event-stream") -> bytes:
@@ -199,6 +189,8 @@ async def _write(writer: asyncio.StreamWriter, *pieces: bytes) -> None:
 
 async def _drip(writer: asyncio.StreamWriter, pieces: list[bytes]) -> None:
     for at, piece in enumerate(pieces):
+        if writer.is_closing():
+            return
         writer.write(piece)
         await asyncio.sleep(DRIP_S if at % 16 == 0 else 0)
     with suppress(OSError):

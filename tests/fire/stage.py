@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,7 +13,6 @@ import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from millrace.funnel.breaker import State
 from millrace.funnel.pools import RETRIES
 from millrace.stores.database import FILE
 from millrace.stores.ledger_json import Call, read_calls
@@ -21,8 +20,9 @@ from millrace.web.process import Process
 from tests.fire.models import FAULTY, SOUND_ONE, Models, models
 from tests.support.server import PRICES, configuration_for, serving
 
-SILENCE_S = 1.0  # that a model may be silent
-MEND_S = 20.0  # for a breaker to close: a probe, or a time for which it was asked to wait
+_ROWS = "SELECT request_id, tag, status, code, cost_nanodollars, calls FROM entries"
+SILENCE_S = 2.0  # that a model may be silent
+MEND_S = 60.0  # for a breaker to close: a probe, or a time for which it was asked to wait
 
 
 @dataclass(slots=True)
@@ -40,33 +40,42 @@ class Stage:
         for pool in self.process.funnel.health.pools.values():
             pool._retries = RETRIES
         async with asyncio.timeout(MEND_S):
-            while any(place.breaker.state is not State.CLOSED for place in self.process.funnel.health.places):
+            places = self.process.funnel.health.places
+            while any(not place.breaker.is_closed for place in places):  # noqa: ASYNC110 - they cannot tell us
                 await asyncio.sleep(0.02)
 
-    async def idle(self, within_s: float) -> float:
-        """Wait until nothing runs, no model is read and nothing is reserved; return how long that took."""
-        time = asyncio.get_running_loop().time
-        began = time()
-        while held := self._held():
-            assert time() - began < within_s, f"still {held} after {within_s:g} s"
-            await asyncio.sleep(0.002)
-        return time() - began
-
-    def _held(self) -> str:
+    @property
+    def breakers(self) -> str:
+        """What the breakers of all deployments say."""
         places = self.process.funnel.health.places
-        reserved = [
-            account
-            for account in self.process.intake._limiter.accounts  # type: ignore[attr-defined]
-            if account.in_flight or account.reserved_tokens or account.reserved_cost
-        ]
-        held = {
-            "a run": self.process.runs.running,
-            "a request": self.process.funnel.running,
-            "a call": [place for place in places if place.running or place.waiting],
-            "a model's socket": self.models.open,
-            "a reservation": reserved,
-        }
-        return ", ".join(what for what, which in held.items() if which)
+        return ", ".join(f"{place.name}: {place.breaker.state} {place.breaker.cause}" for place in places)
+
+    async def idle(self, within_s: float) -> float:
+        """Wait until nothing is held; return how long that took."""
+        return await idle(self.process, lambda: bool(self.models.open), within_s)
+
+
+async def idle(process: Process, is_read: Callable[[], bool], within_s: float) -> float:
+    """Wait until nothing runs, no model is read (`is_read`) and nothing is reserved; return how long that took."""
+    time = asyncio.get_running_loop().time
+    began = time()
+    while held := _held_by(process, is_read=is_read()):
+        assert time() - began < within_s, f"still {held} after {within_s:g} s"
+        await asyncio.sleep(0.002)
+    return time() - began
+
+
+def _held_by(process: Process, *, is_read: bool) -> str:
+    places = process.funnel.health.places
+    accounts = process.intake._limiter.accounts  # type: ignore[attr-defined]
+    held = {
+        "a run": process.runs.running,
+        "a request": process.funnel.running,
+        "a call": [place for place in places if place.running or place.waiting],
+        "a model's socket": is_read,
+        "a reservation": [each for each in accounts if each.in_flight or each.reserved_tokens or each.reserved_cost],
+    }
+    return ", ".join(what for what, which in held.items() if which)
 
 
 def configuration(api: str, served: Models, *, pulls: bool, folder: Path) -> dict[str, Any]:
@@ -106,6 +115,7 @@ async def stage(api: str, *, pulls: bool, folder: Path) -> AsyncIterator[Stage]:
 class Row:
     """What the ledger has of one request."""
 
+    tag: str
     status: str
     code: str | None
     cost: int  # nanodollars
@@ -116,7 +126,7 @@ def rows(folder: Path) -> dict[str, list[Row]]:
     """Return the rows of a ledger by request, once the server has ended."""
     found: dict[str, list[Row]] = {}
     with closing(sqlite3.connect(folder / FILE)) as file:
-        for id_, *row, calls in file.execute("SELECT request_id, status, code, cost_nanodollars, calls FROM entries"):
+        for id_, *row, calls in file.execute(_ROWS):
             found.setdefault(id_, []).append(Row(*row, read_calls(calls)))
     return found
 

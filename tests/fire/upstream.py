@@ -1,4 +1,4 @@
-"""Every fault of a model, at every place of its answer, in each API, read by both readers: is every answer right?
+"""Every fault of a model, at every place of its answer, in each API, read by both readers.
 
     python -m tests.fire.upstream --seed 1 --repeat 20
 
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,14 +26,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from millrace import log
+from millrace.web.server import new_loop
 from tests.fire.judge import STRATEGIES, faults_of, faults_of_bill
-from tests.fire.models import Fault, Kind
+from tests.fire.models import FAULTY, Fault, Kind
+from tests.fire.pulse import TRIES, Pulse, beating
 from tests.fire.stage import Stage, rows, stage
 from tests.fire.streams import APIS, Position
 from tests.fire.talk import DIALECTS, Told, ask, body_of
 
 READERS = ("pushed", "pulled")
 IDLE_S = 2.5  # within which nothing is held: the rest of a finished stream may be read for a second
+STILL_S = 0.5  # for which the process may stand still: less than models may be silent
 WAYS = [*itertools.product(STRATEGIES, DIALECTS)]
 
 
@@ -55,6 +58,7 @@ class Found:
     """What became of all runs."""
 
     runs: int = 0
+    again: int = 0  # of them, as the process had stood still, or it was the turn of the one that is sound
     ends: Counter[tuple[str, str]] = field(default_factory=Counter)  # by kind and status
     wrong: dict[Cell, Counter[str]] = field(default_factory=dict)
     longest_held_s: float = 0.0
@@ -68,9 +72,11 @@ class Found:
 CELLS = [Cell(*each) for each in itertools.product(Position, Kind, APIS, READERS)]
 
 
-async def strike(cells: Sequence[Cell], repeat: int, seed: int, found: Found, progress: Progress | None = None) -> None:
+async def strike(
+    cells: Sequence[Cell], repeat: int, seed: int, found: Found, pulse: Pulse, on_run: Callable[[], None]
+) -> None:
     """Run each cell so many times. All are of one API and reader, and run one after the other on one server."""
-    first = cells[0]
+    first, time = cells[0], asyncio.get_running_loop().time
     bills: list[tuple[Cell, Fault, str, Told]] = []
     unknown = 0  # runs whose client could not say what it was told
     with tempfile.TemporaryDirectory() as folder:
@@ -80,20 +86,20 @@ async def strike(cells: Sequence[Cell], repeat: int, seed: int, found: Found, pr
                 ways = chance.sample(WAYS, len(WAYS))
                 for number in range(repeat):
                     way, dialect = ways[number % len(ways)]
-                    fault = Fault(cell.kind, cell.position, chance.getrandbits(32))
-                    try:
-                        told = await _run(running, fault, way, dialect)
-                        faults = faults_of(cell.api, fault, way, told, [*running.models.asked])
-                        bills.append((cell, fault, way, told))
-                        found.ends[cell.kind, told.status] += 1
-                        found.longest_held_s = max(found.longest_held_s, await running.idle(IDLE_S))
-                    except Exception as error:  # noqa: BLE001 - a run that breaks is one that is wrong
-                        faults, unknown = [f"{type(error).__name__}: {str(error)[:300]}"], unknown + 1
-                    await running.mended()
-                    found.runs += 1
-                    found.note(cell, (f"{way}, {dialect}: {fault_}" for fault_ in faults))
-                    if progress is not None:
-                        progress.advance(progress.task_ids[0])
+                    faults: list[str] = []
+                    for _ in range(TRIES):
+                        began, fault = time(), Fault(cell.kind, cell.position, chance.getrandbits(32))
+                        told, faults = await _run(running, cell, fault, way, dialect, found)
+                        if told is None:
+                            unknown += 1
+                        else:
+                            bills.append((cell, fault, way, told))
+                        has_struck = FAULTY in running.models.asked
+                        if not faults or (has_struck and pulse.stopped_at < began):
+                            break
+                        found.again += 1
+                    found.note(cell, (f"{way}, {dialect}: {each}" for each in faults))
+                    on_run()
         ledger = rows(Path(folder))
     for cell, fault, way, told in bills:
         found.note(cell, (f"{way}: {each}" for each in faults_of_bill(cell.api, fault, told, ledger.pop(told.id, []))))
@@ -101,16 +107,30 @@ async def strike(cells: Sequence[Cell], repeat: int, seed: int, found: Found, pr
         found.note(first, [f"{len(ledger)} rows of nobody's requests: {[*ledger.values()][:3]}"])
 
 
-async def _run(running: Stage, fault: Fault, way: str, dialect: str) -> Told:
+async def _run(
+    running: Stage, cell: Cell, fault: Fault, way: str, dialect: str, found: Found
+) -> tuple[Told | None, list[str]]:
+    """Ask once; return what the client was told, and what is wrong with that."""
     running.models.asked.clear()
     running.models.fault = fault
     options = {"strategy": STRATEGIES[way], "cache": "off", "hedge_ms": 20, "grace_ms": 20}
     body = body_of(dialect, "Tell me of the mill.", options)
-    return await ask(running.url, running.http, running.sockets, dialect, body)
+    told = None
+    try:
+        told = await ask(running.url, running.http, running.sockets, dialect, body)
+        faults = faults_of(cell.api, fault, way, told, [*running.models.asked])
+        found.ends[cell.kind, told.status] += 1
+        found.longest_held_s = max(found.longest_held_s, await running.idle(IDLE_S))
+    except Exception as error:
+        faults = [f"{type(error).__name__}: {str(error)[:300]}"]
+    faults = [f"{each} ({running.breakers})" for each in faults]
+    await running.mended()
+    found.runs += 1
+    return told, faults
 
 
 async def matrix(
-    cells: Sequence[Cell], repeat: int, seed: int, stages: int, progress: Progress | None = None
+    cells: Sequence[Cell], repeat: int, seed: int, stages: int, on_run: Callable[[], None] = lambda: None
 ) -> tuple[Found, int]:
     """Run the cells on servers side by side; return what was found, and how many tasks are left."""
     found, before = Found(), len(asyncio.all_tasks())
@@ -121,7 +141,8 @@ async def matrix(
         for at in range(stages)
         if (part := random.Random(seed).sample(ours, len(ours))[at::stages])
     ]
-    await asyncio.gather(*(strike(part, repeat, seed, found, progress) for part in queues))
+    async with beating(STILL_S) as pulse:
+        await asyncio.gather(*(strike(part, repeat, seed, found, pulse, on_run) for part in queues))
     return found, len(asyncio.all_tasks()) - before
 
 
@@ -139,8 +160,9 @@ def main(seed: int, repeat: int, cells: int, stages: int, only: str) -> None:
         chosen = random.Random(seed).sample(chosen, cells)
     console, began = Console(width=160), time.monotonic()
     with Progress(console=Console(stderr=True)) as progress:
-        progress.add_task("runs", total=len(chosen) * repeat)
-        found, tasks = asyncio.run(matrix(chosen, repeat, seed, stages, progress))
+        task = progress.add_task("runs", total=len(chosen) * repeat)
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            found, tasks = runner.run(matrix(chosen, repeat, seed, stages, lambda: progress.advance(task)))
     table = Table("kind", "completed", "failed", "cells wrong", title=f"{len(chosen)} cells x {repeat}, seed {seed}")
     for kind in Kind:
         ends = [str(found.ends[kind, status]) for status in ("completed", "failed")]
@@ -149,10 +171,9 @@ def main(seed: int, repeat: int, cells: int, stages: int, only: str) -> None:
     for cell, faults in found.wrong.items():
         for fault, times in faults.most_common(5):
             console.print(f"{cell}: {times}x {fault}", markup=False)
-    seconds = time.monotonic() - began
     console.print(
-        f"{found.runs} runs in {seconds:.0f} s; {len(found.wrong)} cells wrong; the longest that anything was held"
-        f" after its end: {found.longest_held_s:.2f} s; tasks left: {tasks}"
+        f"{found.runs} runs in {time.monotonic() - began:.0f} s, {found.again} of them again;"
+        f" {len(found.wrong)} cells wrong; held after an end: {found.longest_held_s:.2f} s at most; tasks left: {tasks}"
     )
     sys.exit(1 if found.wrong or tasks else 0)
 

@@ -1,13 +1,17 @@
-"""A TCP proxy in this loop: its connections can be led elsewhere, and each direction has the faults of a bad network."""
+"""A TCP proxy in this loop: it leads connections elsewhere, and each direction may have the faults of a bad network."""
 
 import asyncio
+import ctypes
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
-READ_BYTES = 65_536
+from tests.support.listening import listening
+
+READ_BYTES = KERNEL_BYTES = 65_536
+SO_ATTACH_FILTER, BPF_RETURN = 26, 0x06  # of Linux
 AHEAD = 64  # pieces that are under way in one direction
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -67,6 +71,10 @@ class Link:
         reset(self.client[1])
         self.server[1].close()
 
+    def lose_server(self) -> None:
+        """Have the system drop all that the server sends from now on, unacknowledged, as a dead network does."""
+        _make_deaf(self.server[1])
+
     def end_to_server(self) -> None:
         """Send the server a FIN. What it says still gets through."""
         _end(self.server[1])
@@ -98,22 +106,39 @@ class Proxy:
         if self.target is None:
             writer.transport.abort()
             return
-        address = urlsplit(self.target)
         try:
-            server = await asyncio.open_connection(address.hostname, address.port)
+            server = await _connected(self.target)
         except OSError:
             writer.transport.abort()
             return
         link = Link((reader, writer), server)
         self.links.add(link)
+        ways = [
+            asyncio.create_task(_copy(link, reader, server[1], self.to_server)),
+            asyncio.create_task(_copy(link, server[0], writer, self.to_client, self.heard)),
+        ]
         try:
-            await asyncio.wait([
-                asyncio.create_task(_copy(link, reader, server[1], self.to_server)),
-                asyncio.create_task(_copy(link, server[0], writer, self.to_client, self.heard)),
-            ])
+            await asyncio.wait(ways)
         finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.wait(ways)
             link.abort()
             self.links.discard(link)
+
+
+async def _connected(target: str) -> Streams:
+    """Connect to a server. The system takes little of what is not read here, or a hold would be noticed late."""
+    address = urlsplit(target)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+    connection.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (address.hostname, address.port))
+    except OSError:
+        connection.close()
+        raise
+    return await asyncio.open_connection(sock=connection)
 
 
 async def _copy(
@@ -145,6 +170,7 @@ async def _copy(
         reset(writer)
     finally:
         sending.cancel()
+        await asyncio.wait([sending])
 
 
 async def _send(pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, way: Way) -> None:
@@ -162,15 +188,24 @@ async def _send(pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.Stre
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(len(piece) / way.bytes_per_s if way.bytes_per_s else 0)
-        except OSError:
+        except (OSError, RuntimeError):  # it is closed, at least on this side
             is_lost = True
         pieces.task_done()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Close a connection with a RST, whatever was read or sent."""
+    if writer.is_closing():
+        return
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def _make_deaf(writer: asyncio.StreamWriter) -> None:
+    """Have the system drop every segment that comes to a socket: a filter of one instruction, which keeps no byte."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
+    program = struct.pack("HP", 1, ctypes.addressof(instruction))
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def _end(writer: asyncio.StreamWriter) -> None:
@@ -182,11 +217,7 @@ def _end(writer: asyncio.StreamWriter) -> None:
 async def proxy_to(target: str | None, port: int = 0) -> AsyncIterator[Proxy]:
     """Open a proxy, on a free port if none is named; clients connect to its `url`."""
     proxy = Proxy(target)
-    server = await asyncio.start_server(proxy.relay, "127.0.0.1", port)
-    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(proxy.relay, port) as url:
+        proxy.url = url
         yield proxy
-    finally:
-        server.close()
         proxy.cut()
-        await server.wait_closed()
