@@ -17,9 +17,7 @@ PROBES = ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPC
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEARTBEAT_S", STUCK_S)
-    monkeypatch.setattr(
-        websocket, "KEEP_ALIVE", ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 1))
-    )
+    monkeypatch.setattr(websocket, "KEEP_ALIVE", PROBES)
     monkeypatch.setattr(clients, "HOLE_S", 3 * STUCK_S + 2)
 
 
