@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from millrace.stores.ledger_json import Call
 from millrace.types import Outcome
-from tests.fire.models import FAULTY, SOUND_ONE, Fault, Kind, is_clean
+from tests.fire.models import FAULTY, SOUND_ONE, Fault, Kind, Line, is_clean
 from tests.fire.stage import Row, nanodollars
 from tests.fire.streams import INPUT, OUTPUT, SOUND, TEXT, Position, stream_of
 from tests.fire.talk import Told
@@ -15,9 +15,12 @@ ALONE, POOL = "alone", "pool"
 STRATEGIES = {ALONE: "small", POOL: "large", "cascade": "cascade", "race": "race", "hedge": "hedge"}
 REFUSALS = (Kind.LIMITED, Kind.BROKEN, Kind.OVERLOADED)
 INSIDE = (Position.DELTA, Position.CHARACTER, Position.JSON)
+BREAKS = (Line.HOLE_UP, Line.HOLE_DOWN, Line.RESET_UP, Line.RESET_DOWN, Line.END_DOWN)  # of the line
 BROKEN = {"upstream_error", "upstream_truncated"}
-CODES: dict[Kind, set[str]] = {  # of a request that this fault has ended
+CODES: dict[Kind | Line, set[str]] = {  # of a request that this fault has ended
     Kind.STALL: {"upstream_timeout"},
+    Line.HOLE_UP: {"upstream_timeout"},
+    Line.HOLE_DOWN: {"upstream_timeout"},
     Kind.LIMITED: {"rate_limit_exceeded", "rate_limit_error"},
     Kind.BROKEN: {"upstream_error", "server_error", "api_error"},
     Kind.OVERLOADED: {"upstream_overloaded", "overloaded_error"},
@@ -36,6 +39,9 @@ class Due:
 
 def due(api: str, fault: Fault) -> Due:
     """Return what a call may come to."""
+    if fault.position is Position.LINE:
+        is_whole = fault.kind not in BREAKS
+        return Due(may_answer=True, must_answer=is_whole, said=TEXT, reported=True)
     chance = random.Random(fault.seed)
     _, said = stream_of(api).place(fault.position, chance)
     at, kind = fault.position, fault.kind
@@ -66,7 +72,7 @@ def faults_of(api: str, fault: Fault, way: str, told: Told, asked: list[str]) ->
     stale = [FAULTY] if fault.kind in (Kind.RESET, Kind.END) else []  # a connection that was kept open may be
     if way == POOL and is_for_sound and asked not in ([FAULTY, SOUND_ONE], [FAULTY, *stale, SOUND_ONE]):
         found.append(f"{asked} were asked")
-    if FAULTY not in asked:
+    if FAULTY not in asked and fault.position is not Position.LINE:
         found.append(f"the fault did not strike: {asked} were asked")
     return found
 

@@ -3,15 +3,16 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from tests.fire.streams import SOUND, Position, Stream, error_of, stream_of
 from tests.support.listening import listening
 from tests.support.provider import body
-from tests.support.proxy import reset
+from tests.support.proxy import Link, Proxy, reset
 
 FAULTY, SOUND_ONE = "faulty", "sound"
 HTML = b"<html><body><h1>502 Bad Gateway</h1>\n\n<p>cloud</p></body></html>\n"
@@ -34,11 +35,28 @@ class Kind(StrEnum):
     DOUBLED = "doubled terminal"
 
 
+class Line(StrEnum):
+    """What happens between the server and a model."""
+
+    LATENCY_UP = "latency, to the model"
+    LATENCY_DOWN = "latency, to the server"
+    BANDWIDTH_UP = "bandwidth, to the model"
+    BANDWIDTH_DOWN = "bandwidth, to the server"
+    SLICES_UP = "slices of 1 byte, to the model"
+    SLICES_DOWN = "slices of 1 byte, to the server"
+    HOLE_UP = "black hole, to the model"
+    HOLE_DOWN = "black hole, to the server"
+    RESET_UP = "reset, of the model"
+    RESET_DOWN = "reset, of the server"
+    END_UP = "half-close, to the model"
+    END_DOWN = "half-close, to the server"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What goes wrong, where, and by which chances."""
 
-    kind: Kind
+    kind: Kind | Line
     position: Position
     seed: int
 
@@ -49,6 +67,7 @@ class Models:
 
     api: str
     url: str = ""
+    line: str = ""  # where the one that fails is reached
     fault: Fault | None = None  # of the calls that come now; None: all are answered
     asked: list[str] = field(default_factory=list)  # which one, call by call; probes do not count
     open: set[asyncio.StreamWriter] = field(default_factory=set)  # with a call that is not answered to its end
@@ -56,7 +75,7 @@ class Models:
 
     def base_url(self, name: str) -> str:
         """Return what stands in a configuration."""
-        return f"{self.url}/{name}/v1"
+        return f"{self.url if name == SOUND_ONE else self.line}/{name}/v1"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the calls of one connection, until it is closed."""
@@ -89,6 +108,9 @@ class Models:
             await _write(writer, _head(), body(stream_of(self.api, SOUND).body), body())
             return True
         chance, stream = random.Random(fault.seed), stream_of(self.api)
+        if fault.position is Position.LINE:
+            await _write(writer, _head(), *_in_pieces(stream.body, chance), body())
+            return True
         if fault.position is Position.HEAD:
             return await self._fail_at_once(writer, fault.kind, stream, chance)
         at, _ = stream.place(fault.position, chance)
@@ -119,7 +141,7 @@ class Models:
         return False
 
     async def _fail_at_once(
-        self, writer: asyncio.StreamWriter, kind: Kind, stream: Stream, chance: random.Random
+        self, writer: asyncio.StreamWriter, kind: Kind | Line, stream: Stream, chance: random.Random
     ) -> bool:
         whole = _head() + body(stream.body) + body()
         match kind:
@@ -195,3 +217,25 @@ async def _drip(writer: asyncio.StreamWriter, pieces: list[bytes]) -> None:
         await asyncio.sleep(DRIP_S if at % 16 == 0 else 0)
     with suppress(OSError):
         await writer.drain()
+
+
+def strike(fault: Fault, proxy: Proxy) -> None:
+    """Have the line between the server and its model fail, before the last word has passed."""
+    chance, stream = random.Random(fault.seed), stream_of("openai")
+    up, down = proxy.to_server, proxy.to_client
+    at = chance.randint(1, sum(map(len, stream.events[: stream.last])))
+    strikes: dict[str, Callable[[], None]] = {
+        Line.LATENCY_UP: partial(setattr, up, "latency_s", 0.03),
+        Line.LATENCY_DOWN: partial(setattr, down, "latency_s", 0.03),
+        Line.BANDWIDTH_UP: partial(setattr, up, "bytes_per_s", 20_000),
+        Line.BANDWIDTH_DOWN: partial(setattr, down, "bytes_per_s", 20_000),
+        Line.SLICES_UP: partial(setattr, up, "slice_bytes", 1),
+        Line.SLICES_DOWN: partial(setattr, down, "slice_bytes", 1),
+        Line.HOLE_UP: up.hold,
+        Line.HOLE_DOWN: partial(down.strike, at, lambda _: down.hold()),
+        Line.RESET_UP: partial(down.strike, at, Link.reset_server),
+        Line.RESET_DOWN: partial(down.strike, at, Link.reset_client),
+        Line.END_UP: partial(down.strike, at, Link.end_to_server, loses=False),
+        Line.END_DOWN: partial(down.strike, at, Link.end_to_client),
+    }
+    strikes[fault.kind]()

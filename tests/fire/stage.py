@@ -18,10 +18,11 @@ from millrace.stores.database import FILE
 from millrace.stores.ledger_json import Call, read_calls
 from millrace.web.process import Process
 from tests.fire.models import FAULTY, SOUND_ONE, Models, models
+from tests.support.proxy import Proxy, proxy_to
 from tests.support.server import PRICES, configuration_for, serving
 
 _ROWS = "SELECT request_id, tag, status, code, cost_nanodollars, calls FROM entries"
-SILENCE_S = 2.0  # that a model may be silent
+SILENCE_S = 3.0  # that a model may be silent
 MEND_S = 60.0  # for a breaker to close: a probe, or a time for which it was asked to wait
 
 
@@ -31,6 +32,7 @@ class Stage:
 
     url: str
     models: Models
+    line: Proxy  # to the model that fails
     process: Process
     http: aiohttp.ClientSession
     sockets: dict[str, ClientConnection] = field(default_factory=dict)
@@ -95,13 +97,15 @@ async def stage(api: str, *, pulls: bool, folder: Path) -> AsyncIterator[Stage]:
     """Run a server whose models have this API; `pulls`: they are read by aiohttp."""
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(models(api))
+        line = await stack.enter_async_context(proxy_to(served.url))
+        served.line = line.url
         connections: set[Any] = set()
         settings = configuration(api, served, pulls=pulls, folder=folder)
         url = await stack.enter_async_context(serving(settings, connections=connections))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         async with http.get(f"{url}/healthz"):
             process = next(iter(connections)).app_state["process"]
-        running = Stage(url, served, process, http)
+        running = Stage(url, served, line, process, http)
         for name, protocols in (("websocket", [Subprotocol("millrace.v1")]), ("plain websocket", None)):
             address = f"{url.replace('http', 'ws', 1)}/v1/responses"
             socket = await stack.enter_async_context(connect(address, subprotocols=protocols, compression=None))

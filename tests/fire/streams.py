@@ -27,6 +27,10 @@ class Position(StrEnum):
     JSON = "inside JSON"
     LAST = "after the last token"
     USAGE = "before usage"
+    LINE = "on the line"  # at any byte
+
+
+PLACES = tuple(position for position in Position if position is not Position.LINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,12 @@
 
     python -m tests.fire.upstream --seed 1 --repeat 20
 
-A cell is a place, a kind, an API and a reader. Each run of it is asked in another dialect (the WebSocket, negotiated or
-not, chat completions, Responses and Messages) and another way (the model alone, a pool whose other deployment is sound,
-cascade, race, hedge). Right means: one terminal, never `completed` with a part of the text or with a text twice, a row
-in the ledger with the same status and cost, the provider's own count where it has reported one, and nothing held:
-no run, call, socket of a model or reservation. Breakers are real: they open, are probed, and close.
+A cell is a place, a kind, an API and a reader; 72 more are faults of the line to the model, at any byte. Each run of it
+is asked in another dialect (the WebSocket, negotiated or not, chat completions, Responses and Messages) and another way
+(the model alone, a pool whose other deployment is sound, cascade, race, hedge). Right means: one terminal, never
+`completed` with a part of the text or with a text twice, a row in the ledger with the same status and cost, the
+provider's own count where it has reported one, and nothing held: no run, call, socket of a model or reservation.
+Breakers are real: they open, are probed, and close.
 """
 
 import asyncio
@@ -28,10 +29,10 @@ from rich.table import Table
 from millrace import log
 from millrace.web.server import new_loop
 from tests.fire.judge import STRATEGIES, faults_of, faults_of_bill
-from tests.fire.models import FAULTY, Fault, Kind
+from tests.fire.models import FAULTY, Fault, Kind, Line, strike as strike_line
 from tests.fire.pulse import TRIES, Pulse, beating
 from tests.fire.stage import Stage, rows, stage
-from tests.fire.streams import APIS, Position
+from tests.fire.streams import APIS, PLACES, Position
 from tests.fire.talk import DIALECTS, Told, ask, body_of
 
 READERS = ("pushed", "pulled")
@@ -45,7 +46,7 @@ class Cell:
     """One fault of one kind of model, as one reader sees it."""
 
     position: Position
-    kind: Kind
+    kind: Kind | Line
     api: str
     reader: str
 
@@ -69,7 +70,10 @@ class Found:
             self.wrong.setdefault(cell, Counter())[fault] += 1
 
 
-CELLS = [Cell(*each) for each in itertools.product(Position, Kind, APIS, READERS)]
+CELLS = [
+    *(Cell(*each) for each in itertools.product(PLACES, Kind, APIS, READERS)),
+    *(Cell(Position.LINE, *each) for each in itertools.product(Line, APIS, READERS)),
+]
 
 
 async def strike(
@@ -94,7 +98,7 @@ async def strike(
                             unknown += 1
                         else:
                             bills.append((cell, fault, way, told))
-                        has_struck = FAULTY in running.models.asked
+                        has_struck = fault.position is Position.LINE or FAULTY in running.models.asked
                         if not faults or (has_struck and pulse.stopped_at < began):
                             break
                         found.again += 1
@@ -113,6 +117,8 @@ async def _run(
     """Ask once; return what the client was told, and what is wrong with that."""
     running.models.asked.clear()
     running.models.fault = fault
+    if fault.position is Position.LINE:
+        strike_line(fault, running.line)
     options = {"strategy": STRATEGIES[way], "cache": "off", "hedge_ms": 20, "grace_ms": 20}
     body = body_of(dialect, "Tell me of the mill.", options)
     told = None
@@ -120,10 +126,15 @@ async def _run(
         told = await ask(running.url, running.http, running.sockets, dialect, body)
         faults = faults_of(cell.api, fault, way, told, [*running.models.asked])
         found.ends[cell.kind, told.status] += 1
+        if fault.position is Position.LINE:
+            running.line.cut()  # a connection that has been through this is none to go on with
         found.longest_held_s = max(found.longest_held_s, await running.idle(IDLE_S))
     except Exception as error:
         faults = [f"{type(error).__name__}: {str(error)[:300]}"]
     faults = [f"{each} ({running.breakers})" for each in faults]
+    if fault.position is Position.LINE:
+        running.line.cut()
+        running.line.calm()
     await running.mended()
     found.runs += 1
     return told, faults
@@ -164,7 +175,7 @@ def main(seed: int, repeat: int, cells: int, stages: int, only: str) -> None:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             found, tasks = runner.run(matrix(chosen, repeat, seed, stages, lambda: progress.advance(task)))
     table = Table("kind", "completed", "failed", "cells wrong", title=f"{len(chosen)} cells x {repeat}, seed {seed}")
-    for kind in Kind:
+    for kind in (*Kind, *Line):
         ends = [str(found.ends[kind, status]) for status in ("completed", "failed")]
         table.add_row(kind, *ends, str(sum(cell.kind is kind for cell in found.wrong)))
     console.print(table)

@@ -21,21 +21,37 @@ class Way:
     """One direction, of all connections: what becomes of the bytes that go there. May be changed at any time."""
 
     def __init__(self) -> None:
+        self._flows = asyncio.Event()
+        self.calm()
+
+    def calm(self) -> None:
+        """Have no fault, from now on."""
         self.latency_s = 0.0  # of each byte
         self.bytes_per_s = 0.0  # 0: as many as come
         self.slice_bytes = READ_BYTES  # that are sent at once
-        self.after: int | None = None  # so many bytes of a connection have passed when `then` is called
-        self.then: Callable[[Link], None] = lambda _: None
-        self._flows = asyncio.Event()
+        self._loses = True
+        self._left: int | None = None  # bytes that still pass before `_then` is called
+        self._then: Callable[[Link], None] = lambda _: None
         self._flows.set()
+
+    def strike(self, after: int, then: "Callable[[Link], None]", *, loses: bool = True) -> None:
+        """Do that, once, with the connection on which as many bytes have passed from now on.
+
+        `loses`: what came with the last of them does not pass.
+        """
+        self._left, self._then, self._loses = after, then, loses
+
+    def struck(self, chunk: bytes) -> "tuple[bytes, Callable[[Link], None] | None]":
+        """Return what passes of a chunk, and what happens then."""
+        if self._left is None or len(chunk) < self._left or not chunk:
+            self._left = None if self._left is None else self._left - len(chunk)
+            return chunk, None
+        passes, self._left = chunk[: self._left] if self._loses else chunk, None
+        return passes, self._then
 
     def hold(self) -> None:
         """Be a black hole: take no byte and pass none on, with all sockets open."""
         self._flows.clear()
-
-    def release(self) -> None:
-        """Be no black hole any more."""
-        self._flows.set()
 
     async def flows(self, reader: asyncio.StreamReader) -> None:
         """Wait while it is a black hole; nothing is read meanwhile, not even into this process."""
@@ -95,6 +111,11 @@ class Proxy:
         self.to_server, self.to_client = Way(), Way()
         self.links: set[Link] = set()
 
+    def calm(self) -> None:
+        """Have no fault, from now on."""
+        self.to_server.calm()
+        self.to_client.calm()
+
     def cut(self) -> None:
         """Abort all connections, without a close."""
         for link in tuple(self.links):
@@ -147,24 +168,20 @@ async def _copy(
     """Copy one direction, and its end, be it a FIN or a RST."""
     pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(AHEAD)
     sending = asyncio.create_task(_send(pieces, writer, way))
-    time, passed, chunk = asyncio.get_running_loop().time, 0, b"-"
+    time, chunk = asyncio.get_running_loop().time, b"-"
     try:
         while chunk:
             await way.flows(reader)
             chunk = await reader.read(READ_BYTES)
             await way.flows(reader)
-            is_struck = way.after is not None and passed <= way.after < passed + len(chunk)
-            if is_struck:
-                chunk = chunk[: (way.after or 0) - passed]
-            passed += len(chunk)
+            passes, then = way.struck(chunk)
             if heard is not None:
-                heard += chunk
-            if chunk or not is_struck:
-                await pieces.put((time() + way.latency_s, chunk))
-            if is_struck:
+                heard += passes
+            if passes or then is None:
+                await pieces.put((time() + way.latency_s, passes))
+            if then is not None:
                 await pieces.join()
-                way.then(link)
-                chunk = b"-"
+                then(link)
         await sending
     except OSError:
         reset(writer)
