@@ -341,8 +341,8 @@ def main(seed: int, repeat: int, at_once: int, only: str) -> None:
         table.add_row(name, case.door, str(one.runs), str(len(one.wrong)), *shown)
     console.print(table)
     for case, one in found.items():
-        for wrong, times_ in Counter(one.wrong).most_common(5):
-            console.print(f"{case}: {times_}x {wrong}", markup=False)
+        for what, count in Counter(one.wrong).most_common(5):
+            console.print(f"{case}: {count}x {what}", markup=False)
     for what in left:
         console.print(f"left in the end: {what}", markup=False)
     wrong = sum(len(one.wrong) for one in found.values())

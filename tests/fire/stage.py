@@ -130,8 +130,8 @@ def rows(folder: Path) -> dict[str, list[Row]]:
     """Return the rows of a ledger by request, once the server has ended."""
     found: dict[str, list[Row]] = {}
     with closing(sqlite3.connect(folder / FILE)) as file:
-        for id_, *row, calls in file.execute(_ROWS):
-            found.setdefault(id_, []).append(Row(*row, read_calls(calls)))
+        for id_, tag, status, code, cost, calls in file.execute(_ROWS):
+            found.setdefault(id_, []).append(Row(tag, status, code, cost, read_calls(calls)))
     return found
 
 
