@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from millrace.stores.postgres import migrations
 from millrace.stores.postgres.connection import Connection
-from tests.support.server import started
+from tests.support.replicas import replicas
 from tests.support.shared_servers import SharedServer, postgres_server
 
 PATIENCE_S = 30
@@ -20,14 +19,6 @@ PATIENCE_S = 30
 def postgres() -> Iterator[SharedServer]:
     with postgres_server() as server:
         yield server
-
-
-def replica(folder: Path, url: str, name: str) -> Any:
-    def change(configuration: dict[str, Any]) -> None:
-        configuration["server"]["data_dir"] = str(folder)
-        configuration["shared"] = {"postgres": url, "name": name}
-
-    return change
 
 
 async def ask(url: str, text: str) -> None:
@@ -55,10 +46,7 @@ def made(postgres: SharedServer, name: str) -> None:
 
 async def test_each_replica_shows_the_requests_of_both(postgres: SharedServer, tmp_path: Path) -> None:
     made(postgres, "both")
-    async with (
-        started(replica(tmp_path / "one", postgres.url, "both")) as one,
-        started(replica(tmp_path / "two", postgres.url, "both")) as two,
-    ):
+    async with replicas(2, {"postgres": postgres.url, "name": "both"}, folder=tmp_path) as (one, two):
         await ask(one.url, "What is a millrace?")
         await ask(two.url, "What is a mill wheel?")
         await ask(two.url, "What is a mill wheel?")
@@ -69,7 +57,7 @@ async def test_each_replica_shows_the_requests_of_both(postgres: SharedServer, t
 async def test_what_ends_while_postgresql_is_away_arrives_later(postgres: SharedServer, tmp_path: Path) -> None:
     made(postgres, "away")
     await asyncio.to_thread(postgres.kill)
-    async with started(replica(tmp_path, postgres.url, "away")) as server:
+    async with replicas(1, {"postgres": postgres.url, "name": "away"}, folder=tmp_path) as (server,):
         await ask(server.url, "What is a millrace?")
         await asyncio.to_thread(postgres.start)
         assert len(await requests_of(server.url, 1)) == 1

@@ -35,6 +35,7 @@ from millrace.assembly.opened import (
     served,
 )
 from millrace.assembly.postgres import sharing
+from millrace.assembly.redis import linking, shared_exact_cache, sharing_deletions
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
@@ -126,6 +127,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         shared = await parts.enter_async_context(sharing(settings.shared, database, WALL))
         looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
         rows, past = LedgerRows(looked_at), SqlitePast(looked_at)
+        link = await parts.enter_async_context(linking(settings.shared))
         exact = caches.exact_cache(settings, database, WALL)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
@@ -143,7 +145,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
         common = Common(
             connections=connections,
-            exact=exact,
+            exact=await parts.enter_async_context(shared_exact_cache(exact, link, WALL)),
             semantic=semantic,
             deleted=deletions,
             ledger=watched.ledger,
@@ -168,6 +170,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
+        await parts.enter_async_context(sharing_deletions(link, database, WALL))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
@@ -268,7 +271,12 @@ async def assembled(  # noqa: PLR0915 - all parts
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning, end_reloads, batches.close)),
+            hand_over=partial(
+                _hand_over,
+                claimed,
+                ledger,
+                (end_judging, end_learning, end_reloads, batches.close, dashboard.rollups.hand_over),
+            ),
             gate=gate,
             backlog=database,
             memory=memory,

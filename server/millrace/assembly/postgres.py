@@ -9,6 +9,7 @@ from millrace.assembly.background import running
 from millrace.ports import Clock
 from millrace.settings import SharedSettings
 from millrace.stores.database import SqliteDatabase
+from millrace.stores.identity import identity
 
 if TYPE_CHECKING:
     from millrace.stores.postgres.connection import Connection
@@ -32,11 +33,11 @@ async def sharing(shared: SharedSettings, local: SqliteDatabase, wall: Clock) ->
         yield None
         return
     from millrace.stores.postgres.database import PostgresDatabase  # noqa: PLC0415 - only where it is used
-    from millrace.stores.postgres.shipper import Shipper, spool_of  # noqa: PLC0415
+    from millrace.stores.postgres.shipper import Shipper  # noqa: PLC0415
 
     database = PostgresDatabase(shared.postgres, shared.name)
     try:
-        shipper = Shipper(local, database, await local.commit(spool_of, within_s=COMMIT_S), wall)
+        shipper = Shipper(local, database, await local.commit(identity, within_s=COMMIT_S), wall)
         async with running(shipper.run()):
             yield Shared(database, shipper)
     finally:

@@ -6,7 +6,6 @@ page begins after the last row that has arrived.
 """
 
 import asyncio
-import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -45,14 +44,6 @@ _ARRIVED = "SELECT number FROM spools WHERE id = ?"
 _ARRIVES = "UPDATE spools SET number = ? WHERE id = ?"
 # Its name is that of the day, so that what is too old is dropped by name.
 _PARTITION = "CREATE TABLE IF NOT EXISTS entries_{day} PARTITION OF entries FOR VALUES FROM ({day}) TO ({next})"
-
-
-def spool_of(connection: sqlite3.Connection) -> str:
-    """Return the id of a data_dir as a sender of rows, which it gets here if it has none."""
-    connection.execute("CREATE TABLE IF NOT EXISTS spool (id TEXT NOT NULL) STRICT")
-    connection.execute("INSERT INTO spool SELECT ? WHERE NOT EXISTS (SELECT * FROM spool)", (secrets.token_hex(8),))
-    ((spool,),) = connection.execute("SELECT id FROM spool").fetchall()
-    return str(spool)
 
 
 class Shipper:
