@@ -17,7 +17,7 @@ from tests.support.proxy import Link, Proxy, reset
 FAULTY, SOUND_ONE = "faulty", "sound"
 HTML = b"<html><body><h1>502 Bad Gateway</h1>\n\n<p>cloud</p></body></html>\n"
 GARBAGE = (b"data: {not json\n\n", b'data: {"choices": [{"delta": \xff\xfe}]}\n\n', b"data: ]\n\ndata: \xc3(\n\n")
-DRIP_S = 0.0005  # from one byte to the next
+DRIPS, DRIP_S = 400, 0.0005  # bytes that come one by one; the pause after every sixteenth
 
 
 class Kind(StrEnum):
@@ -127,7 +127,8 @@ class Models:
                     writer.write(body())
                 writer.close()
             case Kind.DRIP:
-                await _drip(writer, [*map(body, _bytes(after)), body()])
+                slow, rest = _bytes(after[:DRIPS]), after[DRIPS:]
+                await _drip(writer, [*map(body, slow), *([body(rest)] if rest else []), body()])
                 return True
             case Kind.MALFORMED:
                 await _write(writer, body(gap + chance.choice(GARBAGE) + after))
@@ -152,7 +153,7 @@ class Models:
             case Kind.MALFORMED:
                 await _write(writer, chance.choice((b"HTP/1.1 2OO\r\n\r\n", b"\x00\xff\xfe garbage\r\n\r\n")))
             case Kind.DRIP:
-                await _drip(writer, _bytes(whole))
+                await _drip(writer, [*_bytes(whole[:DRIPS]), whole[DRIPS:]])
                 return True
             case Kind.WRONG_TYPE:
                 await _write(writer, _head("text/html"), body(HTML), body())
