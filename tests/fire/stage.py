@@ -103,7 +103,8 @@ async def stage(api: str, *, pulls: bool, folder: Path) -> AsyncIterator[Stage]:
         connections: set[Any] = set()
         settings = configuration(api, served, pulls=pulls, folder=folder)
         url = await stack.enter_async_context(serving(settings, connections=connections))
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+        connector = aiohttp.TCPConnector(force_close=True)  # one that is kept may be closed as it is used again
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         async with http.get(f"{url}/healthz"):
             process = next(iter(connections)).app_state["process"]
         running = Stage(url, served, line, process, http)

@@ -22,10 +22,12 @@ class Way:
 
     def __init__(self) -> None:
         self._flows = asyncio.Event()
+        self._calms = 0  # how often it was calmed
         self.calm()
 
     def calm(self) -> None:
         """Have no fault, from now on."""
+        self._calms += 1
         self.latency_s = 0.0  # of each byte
         self.bytes_per_s = 0.0  # 0: as many as come
         self.slice_bytes = READ_BYTES  # that are sent at once
@@ -47,7 +49,8 @@ class Way:
             self._left = None if self._left is None else self._left - len(chunk)
             return chunk, None
         passes, self._left = chunk[: self._left] if self._loses else chunk, None
-        return passes, self._then
+        then, calms = self._then, self._calms
+        return passes, lambda link: then(link) if self._calms == calms else None  # it may have been calmed meanwhile
 
     def hold(self) -> None:
         """Be a black hole: take no byte and pass none on, with all sockets open."""
