@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Stage:
     line: Proxy  # to the model that fails
     process: Process
     http: aiohttp.ClientSession
-    sockets: dict[str, ClientConnection] = field(default_factory=dict)
+    sockets: dict[str, ClientConnection]
 
     async def mended(self) -> None:
         """Wait until no deployment is left alone, and have all retries in store: so many failures would use them up."""
@@ -105,16 +105,15 @@ async def stage(api: str, *, pulls: bool, folder: Path) -> AsyncIterator[Stage]:
         url = await stack.enter_async_context(serving(settings, connections=connections))
         connector = aiohttp.TCPConnector(force_close=True)  # one that is kept may be closed as it is used again
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        async with http.get(f"{url}/healthz"):
-            process = next(iter(connections)).app_state["process"]
-        running = Stage(url, served, line, process, http)
+        sockets: dict[str, ClientConnection] = {}
         for name, protocols in (("websocket", [Subprotocol("millrace.v1")]), ("plain websocket", None)):
             address = f"{url.replace('http', 'ws', 1)}/v1/responses"
             socket = await stack.enter_async_context(connect(address, subprotocols=protocols, compression=None))
             if protocols:
                 await socket.recv()  # its hello
-            running.sockets[name] = socket
-        yield running
+            sockets[name] = socket
+        process = next(iter(connections)).app_state["process"]
+        yield Stage(url, served, line, process, http, sockets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,14 +78,26 @@ CELLS = [
 
 
 async def strike(
-    cells: Sequence[Cell], repeat: int, seed: int, found: Found, pulse: Pulse, on_run: Callable[[], None]
+    cells: Sequence[Cell],
+    repeat: int,
+    seed: int,
+    found: Found,
+    pulse: Pulse,
+    starting: asyncio.Lock,
+    on_run: Callable[[], None],
 ) -> None:
-    """Run each cell so many times. All are of one API and reader, and run one after the other on one server."""
+    """Run each cell so many times. All are of one API and reader, and run one after the other on one server.
+
+    Servers start one after the other (`starting`): they are meant to be alone in a process.
+    """
     first, time = cells[0], asyncio.get_running_loop().time
     bills: list[tuple[Cell, Fault, str, Told]] = []
     unknown = 0  # runs whose client could not say what it was told
     with tempfile.TemporaryDirectory() as folder:
-        async with stage(first.api, pulls=first.reader == "pulled", folder=Path(folder)) as running:
+        async with AsyncExitStack() as stack:
+            async with starting:
+                starts = stage(first.api, pulls=first.reader == "pulled", folder=Path(folder))
+                running = await stack.enter_async_context(starts)
             for cell in cells:
                 chance = random.Random(f"{seed} {cell}")
                 ways = chance.sample(WAYS, len(WAYS))
@@ -147,6 +160,7 @@ async def matrix(
     cells: Sequence[Cell], repeat: int, seed: int, stages: int, on_run: Callable[[], None] = lambda: None
 ) -> tuple[Found, int]:
     """Run the cells on servers side by side; return what was found, and how many tasks are left."""
+    starting = asyncio.Lock()
     found, before = Found(), len(asyncio.all_tasks())
     queues = [
         part
@@ -156,7 +170,7 @@ async def matrix(
         if (part := random.Random(seed).sample(ours, len(ours))[at::stages])
     ]
     async with beating(STILL_S) as pulse:
-        await asyncio.gather(*(strike(part, repeat, seed, found, pulse, on_run) for part in queues))
+        await asyncio.gather(*(strike(part, repeat, seed, found, pulse, starting, on_run) for part in queues))
     return found, len(asyncio.all_tasks()) - before
 
 
