@@ -178,7 +178,7 @@ async def matrix(
 @click.option("--seed", default=1, show_default=True)
 @click.option("--repeat", default=20, show_default=True, help="Runs of each cell.")
 @click.option("--cells", default=0, help="So many of them, drawn by the seed; all without it.")
-@click.option("--stages", default=6, show_default=True, help="Servers side by side for each API and reader.")
+@click.option("--stages", default=2, show_default=True, help="Servers side by side for each API and reader.")
 @click.option("--only", default="", help="Cells whose name contains this.")
 def main(seed: int, repeat: int, cells: int, stages: int, only: str) -> None:
     """Run, and print a table."""
