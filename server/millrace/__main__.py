@@ -6,6 +6,7 @@ from millrace import __version__
 from millrace.cli.budgets import budgets
 from millrace.cli.cache import cache
 from millrace.cli.calibrate import calibrate
+from millrace.cli.db import db
 from millrace.cli.demo import demo
 from millrace.cli.doctor import doctor
 from millrace.cli.evidence import evidence
@@ -48,6 +49,7 @@ for command in (
     calibrate,
     chat,
     check_config,
+    db,
     demo,
     doctor,
     evidence,

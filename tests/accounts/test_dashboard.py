@@ -20,7 +20,7 @@ from millrace.errors import MillraceError
 from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.past import SqlitePast
-from millrace.stores.rollups import OTHERS, TAGS, SqliteRollups
+from millrace.stores.rollups import OTHERS, TAGS, StoredRollups
 from millrace.types import Entry, Past, Status
 from millrace.types.rollup import KEPT_S, Span
 from millrace.wire.dashboard import Watch
@@ -140,7 +140,7 @@ class Kept:
         self.folder = folder
         self.database = SqliteDatabase(str(folder))
         self.ledger = SqliteLedger(self.database, "one")
-        self.store, self.past = SqliteRollups(self.database, tags=tags), SqlitePast(self.database)
+        self.store, self.past = StoredRollups(self.database, tags=tags), SqlitePast(self.database)
         self.rollups = Rollups(self.past, self.store, self.clock, lambda: LARGE_PRICE)
         nothing: Any = None
         self.dashboard = Dashboard(
@@ -229,7 +229,7 @@ async def test_two_processes_add_each_row_up_once(kept: Kept) -> None:
     """In a handover both look at the same rows."""
     entries = [*made(1200, seed=4, since=NOW - 3000, until=NOW - 10)]
     await kept.write(entries)
-    others = [Rollups(kept.past, SqliteRollups(kept.database), kept.clock, lambda: LARGE_PRICE) for _ in range(3)]
+    others = [Rollups(kept.past, StoredRollups(kept.database), kept.clock, lambda: LARGE_PRICE) for _ in range(3)]
     await asyncio.gather(*(each.catch_up(30) for each in (kept.rollups, *others)))
     assert (await kept.figures(tenant="anonymous"))["total"]["requests"] == len(clients(entries))
 
@@ -278,7 +278,7 @@ async def test_old_cells_are_forgotten_and_days_stay(kept: Kept) -> None:
 async def test_what_another_version_added_up_is_added_up_anew(kept: Kept) -> None:
     await kept.write([*made(50, seed=10, since=NOW - 3000, until=NOW - 10)])
     before = await kept.figures(tenant="anonymous")
-    other = SqliteRollups(kept.database)
+    other = StoredRollups(kept.database)
     assert await other.through(2) == 0
     assert await other.through(1) == 0
     anew = Rollups(kept.past, other, kept.clock, lambda: LARGE_PRICE)

@@ -130,6 +130,7 @@ def test_help_and_version() -> None:
             "calibrate",
             "chat",
             "check-config",
+            "db",
             "demo",
             "doctor",
             "evidence",

@@ -34,6 +34,8 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
+from millrace.assembly.postgres import sharing
+from millrace.assembly.redis import linking, shared_exact_cache, sharing_deletions
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
@@ -66,8 +68,10 @@ from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
 from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
+from millrace.stores.ledger_rows import LedgerRows
 from millrace.stores.past import SqlitePast
 from millrace.stores.processes import DataDirClaim, Processes
+from millrace.stores.queries import Queries
 from millrace.stores.ratios import SqliteRatios
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
@@ -120,6 +124,10 @@ async def assembled(  # noqa: PLR0915 - all parts
         queue_bytes = min(QUEUE_BYTES, settings.server.memory_bytes // QUEUE_SHARE)
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
+        shared = await parts.enter_async_context(sharing(settings.shared, database, WALL))
+        looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
+        rows, past = LedgerRows(looked_at), SqlitePast(looked_at)
+        link = await parts.enter_async_context(linking(settings.shared))
         exact = caches.exact_cache(settings, database, WALL)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
         memory = MemoryBudget(settings.server.memory_bytes, lambda: keyring.are_many)
@@ -137,7 +145,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
         common = Common(
             connections=connections,
-            exact=exact,
+            exact=await parts.enter_async_context(shared_exact_cache(exact, link, WALL)),
             semantic=semantic,
             deleted=deletions,
             ledger=watched.ledger,
@@ -162,6 +170,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
+        await parts.enter_async_context(sharing_deletions(link, database, WALL))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
         gate = await _gate(settings, keyring, keys, parts)
@@ -243,8 +252,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         dashboard = await parts.enter_async_context(
             dashboard_of(
                 lambda: live_settings.current,
-                database,
-                ledger.rows,
+                looked_at,
+                rows,
                 spending,
                 keys,
                 reports,
@@ -279,10 +288,10 @@ async def assembled(  # noqa: PLR0915 - all parts
             ),
             settings=live_settings,
             batches=batches,
-            levers=LeversReports(SqlitePast(database), WALL, funnels.catalog.large.price),
+            levers=LeversReports(past, WALL, funnels.catalog.large.price),
             dashboard=dashboard,
             cache=cache,
-            ledger=ledger.rows,
+            ledger=rows,
             feedbacks=Feedbacks(ledger, judged, cache, learned, WALL, chosen),
         )
         gate.keyring.on_change = process.sweep_all_next

@@ -16,9 +16,9 @@ from millrace.ports import KeyStore, Rows
 from millrace.principal import Key
 from millrace.settings import Settings
 from millrace.stores.accounts import Today
-from millrace.stores.database import SqliteDatabase
 from millrace.stores.past import SqlitePast
-from millrace.stores.rollups import SqliteRollups
+from millrace.stores.queries import Queries
+from millrace.stores.rollups import StoredRollups
 from millrace.stores.spending import SqliteSpending
 from millrace.types import Price
 from millrace.wire.dashboard import ShownBudget
@@ -29,7 +29,7 @@ WALL = time.time
 @asynccontextmanager
 async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
     settings: Callable[[], Settings],
-    database: SqliteDatabase,
+    database: Queries,
     rows: Rows,
     spending: SqliteSpending,
     keys: KeyStore,
@@ -50,7 +50,7 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
         spent, reserved = await spending.all_spent(Today.at(WALL()))
         return [_shown(line) for line in budget_lines(spent, reserved, known, now)]
 
-    store, past = SqliteRollups(database), SqlitePast(database)
+    store, past = StoredRollups(database), SqlitePast(database)
     rollups = Rollups(past, store, WALL, standard, lambda: places.used > 0)
     dashboard = Dashboard(
         rollups,

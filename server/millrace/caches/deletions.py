@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS cache_deletions (
     at REAL NOT NULL,           -- Unix seconds
     entry_id TEXT,              -- NULL: all that was stored until then
     tenant TEXT,                -- of whom; NULL: of all
-    scope BLOB                  -- in which scope; NULL: in all, and in the exact cache
+    scope BLOB,                 -- in which scope; NULL: in all, and in the exact cache
+    origin TEXT NOT NULL DEFAULT '' -- who told of it; empty: it was deleted on this data_dir
 ) STRICT
 """,
     """
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS cache_deletions_read (
 """,
 )
 _NEW = "SELECT number, at, entry_id, tenant, scope FROM cache_deletions WHERE number > ? ORDER BY number LIMIT ?"
-_ADD = "INSERT INTO cache_deletions (at, entry_id, tenant, scope) VALUES (?, ?, ?, ?)"
+_ADD = "INSERT INTO cache_deletions (at, entry_id, tenant, scope, origin) VALUES (?, ?, ?, ?, ?)"
 _READ = "INSERT OR REPLACE INTO cache_deletions_read VALUES (?, ?)"
 _READERS = "SELECT epoch FROM cache_deletions_read WHERE number >= ?"
 _LEAVE = "DELETE FROM cache_deletions_read WHERE epoch NOT IN (SELECT value FROM json_each(?))"
@@ -133,11 +134,11 @@ class Deletions:
                 log.get().error("deletions from the caches not read", exc_info=error)
 
 
-def add(connection: sqlite3.Connection, deletions: Sequence[Deletion]) -> int:
-    """Write deletions; return the number of the last one, 0 if there is none."""
+def add(connection: sqlite3.Connection, deletions: Sequence[Deletion], origin: str = "") -> int:
+    """Write deletions; return the number of the last one, 0 if there is none. `origin`: who told of them."""
     number = 0
     for each in deletions:
-        values = (each.at, each.entry_id, each.tenant, each.scope)
+        values = (each.at, each.entry_id, each.tenant, each.scope, origin)
         number = connection.execute(_ADD, values).lastrowid or 0
     return number
 
@@ -157,6 +158,21 @@ def _readers(number: int, connection: sqlite3.Connection) -> frozenset[str]:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables."""
+    """Make the tables, or add to those of an earlier version what they lack."""
     for table in _TABLES:
         connection.execute(table)
+    if "origin" not in {row[1] for row in connection.execute("PRAGMA table_info(cache_deletions)")}:
+        connection.execute("ALTER TABLE cache_deletions ADD COLUMN origin TEXT NOT NULL DEFAULT ''")
+
+
+def add_of_others(
+    connection: sqlite3.Connection,
+    *,
+    at: float,
+    entry_id: str | None,
+    tenant: str | None,
+    scope: bytes | None,
+    origin: str,
+) -> None:
+    """Write what another replica has deleted."""
+    add(connection, (Deletion(at=at, entry_id=entry_id, tenant=tenant, scope=scope),), origin)

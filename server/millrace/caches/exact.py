@@ -60,7 +60,7 @@ class SqliteExactCache:
 
     def __init__(self, database: Database, *, ttl_s: float, memory_bytes: int, disk_bytes: int, wall: Clock) -> None:
         self._database = database
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._memory_bytes = memory_bytes
         self._disk_bytes = disk_bytes
         self._wall = wall
@@ -77,7 +77,7 @@ class SqliteExactCache:
 
     def keep_for(self, ttl_s: float) -> None:
         """Serve answers for so long from now on, also those that are stored."""
-        self._ttl_s = self._pruner.ttl_s = ttl_s
+        self.ttl_s = self._pruner.ttl_s = ttl_s
 
     def peek(self, key: bytes) -> StoredAnswer | None:
         """Look in memory."""
@@ -85,7 +85,7 @@ class SqliteExactCache:
         if cached is None:
             return None
         now = self._wall()
-        if cached.answer.stored_at <= now - self._ttl_s:
+        if cached.answer.stored_at <= now - self.ttl_s:
             self._drop(key)
             return None
         self._hot.move_to_end(key)
@@ -93,6 +93,10 @@ class SqliteExactCache:
             cached.used_at = now
             self._touch(key, now)
         return cached.answer
+
+    def adopt(self, key: bytes, answer: StoredAnswer, size: int) -> None:
+        """Keep an answer in memory that is stored elsewhere; its JSON has so many bytes."""
+        self._keep(key, answer, size, self._wall())
 
     @property
     def bytes_used(self) -> int:
@@ -119,7 +123,7 @@ class SqliteExactCache:
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._learn())
         now, forgotten = self._wall(), self._forgotten
-        after = now - self._ttl_s
+        after = now - self.ttl_s
         try:
             row = await self._database.read(
                 lambda connection: connection.execute(_GET, (key, after)).fetchone(), within_s=LOOKUP_S

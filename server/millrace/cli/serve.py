@@ -11,6 +11,7 @@ from rich.text import Text
 
 from millrace import __version__, app, log
 from millrace.cli import configuration, keys
+from millrace.cli.db import check_tables
 from millrace.cli.serving import address, claim, listen, run, survive_hang_ups, until_interrupted
 from millrace.ports import Claim
 from millrace.settings import Settings
@@ -26,6 +27,7 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     loaded = configuration.load(config, host, port)
     advice = keys.check_access(loaded.server)
     log.configure(together=True)
+    check_tables(loaded)
     survive_hang_ups()
     source = Source(str(config.absolute()), partial(configuration.read, config, host, port))
     until_interrupted(_serve(loaded, advice, claim(loaded.server), source))

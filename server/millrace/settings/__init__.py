@@ -23,6 +23,7 @@ from millrace.settings.sections import (
     RouterSettings,
     ServerSettings,
     Settings,
+    SharedSettings,
     TracesSettings,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SettingsError",
+    "SharedSettings",
     "TracesSettings",
     "build",
     "data_dir_of",

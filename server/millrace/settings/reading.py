@@ -20,6 +20,7 @@ from millrace.settings import price_list
 from millrace.settings.budgets import invalid_budgets, whole_shares
 from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
 from millrace.settings.sections import ServerSettings, Settings
+from millrace.settings.shared import invalid_shared
 from millrace.settings.telemetry import invalid_telemetry
 from millrace.settings.values import invalid_values
 from millrace.types import Strategy
@@ -77,7 +78,12 @@ def build(
     faults += price_list.fill(tree)
     whole_shares(tree)
     values = _walk(tree, Settings, "", faults)
-    for fault in (*invalid_values(tree, environ), *invalid_budgets(tree, environ), *invalid_telemetry(tree, environ)):
+    for fault in (
+        *invalid_values(tree, environ),
+        *invalid_budgets(tree, environ),
+        *invalid_telemetry(tree, environ),
+        *invalid_shared(tree),
+    ):
         value = at(tree, *fault.path.split("."))
         faults.append(Fault(fault.path + origin(value), fault.message))
     if faults:

@@ -331,6 +331,15 @@ class TracesSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prompts: bool = False  # whether prompts and answers are sent, too
 
 
+class SharedSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the replicas of a service share. Without URLs a process shares nothing beyond its data_dir."""
+
+    redis: str | None = None  # URL of Redis: caches, limits, tickets, and who runs what
+    postgres: str | None = None  # URL of PostgreSQL: ledger, keys, responses, evidence, and what the router has learned
+    name: Line = "millrace"  # of the service; what it keeps in Redis begins so
+    address: str | None = None  # URL at which the other replicas reach this one; None: its host and port
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -349,3 +358,4 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     budgets: BudgetsSettings = BudgetsSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
+    shared: SharedSettings = SharedSettings()

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from millrace.stores.queries import Dialect
 from millrace.stores.reader import Reader
 from millrace.stores.writer import Operation, Writer
 
@@ -29,6 +30,8 @@ QUEUE_BYTES = 192 * 2**20
 
 class SqliteDatabase:
     """The database in the folder `data_dir`, which is created if needed; ":memory:" writes nothing to disk."""
+
+    dialect: Dialect = "sqlite"
 
     def __init__(self, data_dir: str, *, queue_bytes: int = QUEUE_BYTES) -> None:
         self._closed = False

@@ -94,7 +94,8 @@ FROM entries WHERE session != '' AND opened_at >= ? AND status != 'open'
 GROUP BY tenant, session ORDER BY max(opened_at) DESC LIMIT ?
 """
 _SERVED = """
-SELECT tenant, count(*), sum(cache = 'exact'), sum(cache = 'semantic'), sum(cache = 'joined')
+SELECT tenant, count(*), count(*) FILTER (WHERE cache = 'exact'), count(*) FILTER (WHERE cache = 'semantic'),
+    count(*) FILTER (WHERE cache = 'joined')
 FROM entries WHERE opened_at >= ? AND strategy != ? AND tenant != ? GROUP BY tenant
 """
 _SERVED_BY = "SELECT count(*) FROM entries WHERE entry_id = ? AND entry_id != ''"
@@ -113,19 +114,19 @@ WHERE batch = ? AND batch != ''
 _BATCHES_COST = """
 SELECT coalesce(sum(cost_nanodollars), 0) FROM entries WHERE batch != '' AND opened_at >= ?
 """
-_COLUMNS = (
+COLUMNS = (
     "request_id, tenant, opened_at, status, source, cache, strategy, failed_check, code, input_tokens,"
     " cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost_nanodollars,"
     " saved_nanodollars, ttft_ms, latency_ms, trimmed_tokens, key_id, epoch, booked_nanodollars, session,"
     " entry_id, stored_id, end_user, tag, batch, baseline, story, shape, calls"
 )
 _KILLED = {"status": "'killed'", "estimated": "1", "saved_nanodollars": "-cost_nanodollars"}
-_PLACEHOLDERS = ", ".join("?" for _ in _COLUMNS.split(","))
-_PUT = f"INSERT OR REPLACE INTO entries ({_COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
+_PLACEHOLDERS = ", ".join("?" for _ in COLUMNS.split(","))
+_PUT = f"INSERT OR REPLACE INTO entries ({COLUMNS}) VALUES ({_PLACEHOLDERS})"  # noqa: S608 - names and question marks only
 # Whatever ends becomes the newest row, so that who follows them misses none: a row that is replaced gets a new rowid.
 _KILL = (
-    f"INSERT OR REPLACE INTO entries ({_COLUMNS})"  # noqa: S608 - names of our own
-    f" SELECT {re.sub('|'.join(_KILLED), lambda name: _KILLED[name[0]], _COLUMNS)}"
+    f"INSERT OR REPLACE INTO entries ({COLUMNS})"  # noqa: S608 - names of our own
+    f" SELECT {re.sub('|'.join(_KILLED), lambda name: _KILLED[name[0]], COLUMNS)}"
     " FROM entries WHERE status = 'open' AND epoch NOT IN ({living})"
 )
 ROW_BYTES = 1800  # of a row that waits to be written, about

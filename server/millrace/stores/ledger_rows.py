@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from millrace.levers import BY_CACHE, NO_MODEL
 from millrace.pricing import NANODOLLAR
-from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger_json import Call, read_calls, read_price, read_shape, read_story
+from millrace.stores.queries import Dialect, Queries
 from millrace.types import (
     EMBEDDINGS,
     NO_STORY,
@@ -49,18 +49,19 @@ _COUNT_OLD = f"SELECT count(*) FROM entries WHERE {_OLD}"  # noqa: S608
 _DELETE_OLD = f"DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries WHERE {_OLD} LIMIT {STEP})"  # noqa: S608
 
 # As `levers.model_of` has it.
-_MODEL = f"""coalesce(
+_MODEL_SQLITE = f"""coalesce(
     (SELECT json_extract(value, '$.model') FROM json_each(calls)
         WHERE json_extract(value, '$.outcome') = 'answered' ORDER BY key LIMIT 1),
     (SELECT json_extract(value, '$.model') FROM json_each(calls) ORDER BY key DESC LIMIT 1),
     CASE cache WHEN 'miss' THEN '{NO_MODEL}' ELSE '{BY_CACHE}' END
 ) = ?"""  # noqa: S608 - names of our own
+_MODEL: dict[Dialect, str] = {"sqlite": _MODEL_SQLITE, "postgres": "model_of(calls, cache) = ?"}
 
 
 class LedgerRows:
     """Reads the rows of a ledger, in a server or beside it."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Queries) -> None:
         self._database = database
 
     async def find(self, request_id: str, tenant: str | None = None) -> tuple[int, Entry] | None:
@@ -71,7 +72,7 @@ class LedgerRows:
 
     async def beginning(self, text: str) -> list[Entry]:
         """Return up to two rows whose id begins so."""
-        query = f"{_ROWS} request_id >= ? AND request_id < ? LIMIT 2"
+        query = f"{_ROWS} request_id >= ? AND request_id < ? ORDER BY request_id LIMIT 2"
         values = (text, text + chr(0x10FFFF))
         rows = await self._scan(lambda connection: _entries(connection.execute(query, values)))
         return [entry for _, entry in rows]
@@ -81,7 +82,7 @@ class LedgerRows:
 
         `before`: only rows with lower numbers.
         """
-        where, values = selected(selection)
+        where, values = selected(selection, self._database.dialect)
         query = f"{_ROWS} {where} AND rowid < ? ORDER BY rowid DESC LIMIT ?"
 
         def read(connection: sqlite3.Connection) -> tuple[list[tuple[int, Entry]], int]:
@@ -93,7 +94,7 @@ class LedgerRows:
 
     async def after(self, number: int, selection: Selection, most: int) -> tuple[list[Entry], int]:
         """Return rows that have ended since a number, in that order, and the number to go on from."""
-        where, values = selected(selection)
+        where, values = selected(selection, self._database.dialect)
         query = f"{_ROWS} {where} AND rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
 
         def read(connection: sqlite3.Connection) -> tuple[list[tuple[int, Entry]], int]:
@@ -106,7 +107,7 @@ class LedgerRows:
 
     async def extent(self, selection: Selection) -> tuple[int, int]:
         """Return how many rows are selected, and a number after which they all are."""
-        where, values = selected(selection)
+        where, values = selected(selection, self._database.dialect)
         query = f"SELECT count(*), coalesce(min(rowid), 1) - 1 FROM entries WHERE {where}"  # noqa: S608
         count, number = await self._scan(lambda connection: connection.execute(query, values).fetchone())
         return count, number
@@ -131,7 +132,7 @@ class LedgerRows:
         return found
 
 
-def selected(selection: Selection) -> tuple[str, list[Any]]:
+def selected(selection: Selection, dialect: Dialect = "sqlite") -> tuple[str, list[Any]]:
     """Return the condition and its values."""
     wanted = {
         "tenant = ?": selection.tenant,
@@ -143,7 +144,7 @@ def selected(selection: Selection) -> tuple[str, list[Any]]:
         "coalesce(source, 'none') = ?": selection.source,
         "code = ?": selection.code,
         "strategy = ?": selection.strategy,
-        _MODEL: selection.model,
+        _MODEL[dialect]: selection.model,
     }
     given = {condition: value for condition, value in wanted.items() if value is not None}
     return " AND ".join(("status != 'open'", *given)), list(given.values())

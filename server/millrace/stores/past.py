@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from millrace import log
-from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger_json import Call, read_calls, read_price, read_story
 from millrace.stores.ledger_rows import selected
+from millrace.stores.queries import Queries
 from millrace.types import NO_STORY, CacheOutcome, Past, PastCall, Selection, Status, Usage
 
 READ_S = 60.0  # for SQLite to read some rows, or to find which there are
@@ -35,7 +35,7 @@ _CACHE = {each.value: each for each in CacheOutcome}
 class SqlitePast:
     """Reads what has ended. Everything raises `TimeoutError` if the disk is too slow."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Queries) -> None:
         self._database = database
 
     async def ended(self, since: float, tenant: str | None = None) -> Sequence[int]:
@@ -78,7 +78,7 @@ class SqlitePast:
 
         Then the id of the last one among which they are; empty if there is none after it.
         """
-        where, values = selected(selection)
+        where, values = selected(selection, self._database.dialect)
         query = f"{_SELECT} rowid IN (SELECT rowid FROM entries WHERE {where} AND rowid < ? AND rowid >= ?"  # noqa: S608
         query = f"{query} ORDER BY rowid DESC LIMIT ?) ORDER BY rowid DESC".format(story="story")
 

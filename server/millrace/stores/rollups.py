@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from millrace.ports.rollups import Merge
-from millrace.stores.database import SqliteDatabase
+from millrace.stores.queries import Queries
 from millrace.types.rollup import KEPT_S, Cell, CellName, Grouping, Part, Span, Window
 
 ADD_S, READ_S = 10.0, 30.0
@@ -57,7 +57,10 @@ WHERE {_NAME}
 """  # noqa: S608
 _DAY_TAGS = "SELECT DISTINCT tag FROM rollups WHERE grouping = 'tag' AND span = ? AND tenant = ? AND at = ?"
 _STATE = "SELECT version, number FROM rolled_up"
-_SET_STATE = "INSERT OR REPLACE INTO rolled_up VALUES (1, ?, ?)"
+_SET_STATE = (
+    "INSERT INTO rolled_up VALUES (1, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET version = excluded.version, number = excluded.number"
+)
 _TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
 # All tenants, found one by one, so that the cells between them are not read.
 _TENANTS = """tenant IN (
@@ -81,15 +84,16 @@ DELETE FROM rollups WHERE (grouping, span, tenant, at, model, tag) IN (
 T = TypeVar("T")
 
 
-class SqliteRollups:
+class StoredRollups:
     """Made after the ledger, whose rows it adds up."""
 
-    def __init__(self, database: SqliteDatabase, *, tags: int = TAGS) -> None:
+    def __init__(self, database: Queries, *, tags: int = TAGS) -> None:
         self._database = database
         self._tags = tags
         self._version = 0
         self._is_forgetting = False
-        database.write(_prepare)
+        if database.dialect == "sqlite":  # else they are there
+            database.write(_prepare)
 
     async def through(self, version: int) -> int:
         """Return the number of the last row that is in it; begin anew after another version."""

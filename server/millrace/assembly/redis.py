@@ -1,0 +1,59 @@
+"""What a process shares through Redis. Nothing of it is imported unless Redis is configured."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from millrace.assembly.background import running
+from millrace.caches.deletions import add_of_others
+from millrace.caches.exact import SqliteExactCache
+from millrace.ports import Clock
+from millrace.settings import SharedSettings
+from millrace.stores.database import SqliteDatabase
+from millrace.stores.identity import identity
+
+if TYPE_CHECKING:
+    from millrace.stores.redis.exact import SharedExactCache
+    from millrace.stores.redis.link import RedisLink
+
+COMMIT_S = 10.0
+
+
+@asynccontextmanager
+async def linking(shared: SharedSettings) -> AsyncIterator["RedisLink | None"]:
+    """Connect to Redis, if one is configured. One that is away is no error."""
+    if shared.redis is None:
+        yield None
+        return
+    from millrace.stores.redis.link import linked  # noqa: PLC0415 - only where it is used
+
+    async with linked(shared.redis, shared.name) as link:
+        yield link
+
+
+@asynccontextmanager
+async def sharing_deletions(link: "RedisLink | None", database: SqliteDatabase, wall: Clock) -> AsyncIterator[None]:
+    """Tell the other replicas what is deleted from the caches, and heed what they delete."""
+    if link is None:
+        yield
+        return
+    from millrace.stores.redis.deletions import SharedDeletions  # noqa: PLC0415 - only where it is used
+
+    own = await database.commit(identity, within_s=COMMIT_S)
+    async with running(SharedDeletions(link, database, own, add_of_others, wall).run()):
+        yield
+
+
+@asynccontextmanager
+async def shared_exact_cache(
+    own: SqliteExactCache | None, link: "RedisLink | None", wall: Clock
+) -> AsyncIterator["SharedExactCache | SqliteExactCache | None"]:
+    """Put Redis behind the exact cache of this process, if there are both."""
+    if own is None or link is None:
+        yield own
+        return
+    from millrace.stores.redis.exact import SharedExactCache  # noqa: PLC0415 - only where it is used
+
+    cache = SharedExactCache(own, link, wall)
+    async with running(cache.run()):
+        yield cache

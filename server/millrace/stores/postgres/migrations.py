@@ -1,0 +1,69 @@
+"""The tables in PostgreSQL, as steps in order. A step that was released is never changed: another one follows it.
+
+All steps that a database lacks run in one transaction, under a lock, so that two who upgrade at once do it once.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from psycopg import sql
+
+from millrace.stores.postgres.connection import Connection
+from millrace.stores.postgres.tables import STEPS
+
+_LOCK = 6_511_274_209  # of the advisory locks: who changes the tables
+_EXISTS = "SELECT to_regclass('schema_steps') IS NOT NULL"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_steps (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    done_at TIMESTAMPTZ NOT NULL DEFAULT now()
+)
+"""
+
+
+class Fitness(StrEnum):
+    """Whether a database has the tables that this version needs."""
+
+    FITS = "fits"
+    BEHIND = "behind"  # it lacks steps
+    NEWER = "newer"  # it has steps that this version does not know
+
+
+class Found(NamedTuple):
+    """What a database has: the number of its last step, and that of the last one that is known here."""
+
+    has: int  # 0: nothing yet
+    known: int
+
+    @property
+    def fitness(self) -> Fitness:
+        """Whether this version can use it."""
+        if self.has == self.known:
+            return Fitness.FITS
+        return Fitness.BEHIND if self.has < self.known else Fitness.NEWER
+
+
+def found(connection: Connection) -> Found:
+    """Return what a database has."""
+    known = STEPS[-1].number
+    ((exists,),) = connection.execute(_EXISTS).fetchall()
+    if not exists:
+        return Found(0, known)
+    ((has,),) = connection.execute("SELECT coalesce(max(number), 0) FROM schema_steps").fetchall()
+    return Found(has, known)
+
+
+def upgrade(connection: Connection, schema: str) -> list[str]:
+    """Run the steps that a database lacks; return their names. One that is newer is left alone."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
+        connection.raw.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        connection.execute(_TABLE)
+        has = found(connection).has
+        steps = [step for step in STEPS if step.number > has]
+        for step in steps:
+            for statement in step.statements:
+                connection.execute(statement)
+            connection.execute("INSERT INTO schema_steps (number, name) VALUES (?, ?)", (step.number, step.name))
+    return [step.name for step in steps]

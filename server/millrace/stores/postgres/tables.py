@@ -1,0 +1,113 @@
+"""The statements that make the tables in PostgreSQL, step by step."""
+
+from typing import NamedTuple
+
+from millrace.levers import BY_CACHE, NO_MODEL
+
+
+class Step(NamedTuple):
+    """One step from an earlier form of the tables to a later one."""
+
+    number: int  # in order, from 1
+    name: str
+    statements: tuple[str, ...]
+
+
+_LEDGER = (
+    # Of each data_dir that sends rows, how far it is: the number of the last row that has arrived, in its SQLite.
+    """
+    CREATE TABLE spools (
+        id TEXT PRIMARY KEY,
+        number BIGINT NOT NULL
+    )
+    """,
+    # Rows get their number as they arrive, one sender after the other, so who follows the numbers misses none.
+    "CREATE SEQUENCE entry_numbers AS BIGINT",
+    """
+    CREATE TABLE entries (
+        rowid BIGINT NOT NULL,
+        day INTEGER NOT NULL,              -- UTC days since 1970, of opened_at
+        spool TEXT NOT NULL,               -- whose row it is
+        request_id TEXT COLLATE "C" NOT NULL,
+        tenant TEXT NOT NULL,
+        opened_at DOUBLE PRECISION NOT NULL,
+        status TEXT NOT NULL,
+        source TEXT,
+        cache TEXT NOT NULL,
+        strategy TEXT NOT NULL,
+        failed_check TEXT,
+        code TEXT,
+        input_tokens BIGINT NOT NULL,
+        cached_input_tokens BIGINT NOT NULL,
+        cache_write_tokens BIGINT NOT NULL,
+        output_tokens BIGINT NOT NULL,
+        reasoning_tokens BIGINT NOT NULL,
+        estimated SMALLINT NOT NULL,
+        cost_nanodollars BIGINT NOT NULL,
+        saved_nanodollars BIGINT NOT NULL,
+        ttft_ms DOUBLE PRECISION,
+        latency_ms DOUBLE PRECISION NOT NULL,
+        trimmed_tokens BIGINT NOT NULL,
+        key_id TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        booked_nanodollars BIGINT NOT NULL,
+        session TEXT NOT NULL,
+        entry_id TEXT NOT NULL,
+        stored_id TEXT NOT NULL,
+        end_user TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        batch TEXT NOT NULL,
+        baseline TEXT NOT NULL,
+        story TEXT NOT NULL,
+        shape TEXT NOT NULL,
+        calls TEXT NOT NULL,
+        PRIMARY KEY (request_id, day)
+    ) PARTITION BY RANGE (day)
+    """,
+    "CREATE INDEX entries_by_number ON entries (rowid)",
+    "CREATE INDEX entries_by_time ON entries (opened_at)",
+    "CREATE INDEX entries_of_answers ON entries (entry_id) WHERE entry_id != ''",
+    "CREATE INDEX entries_of_batches ON entries (batch, opened_at) WHERE batch != ''",
+)
+
+# Whose answer a request got, as `levers.model_of` has it.
+_MODEL_OF = f"""
+CREATE FUNCTION model_of(calls TEXT, cache TEXT) RETURNS TEXT LANGUAGE SQL IMMUTABLE AS $$
+    SELECT coalesce(
+        (SELECT call ->> 'model' FROM json_array_elements(calls::json) WITH ORDINALITY AS each (call, number)
+            WHERE call ->> 'outcome' = 'answered' ORDER BY number LIMIT 1),
+        (SELECT call ->> 'model' FROM json_array_elements(calls::json) WITH ORDINALITY AS each (call, number)
+            ORDER BY number DESC LIMIT 1),
+        CASE cache WHEN 'miss' THEN '{NO_MODEL}' ELSE '{BY_CACHE}' END
+    )
+$$
+"""  # noqa: S608 - names of our own
+
+_ROLLUPS = (
+    """
+    CREATE TABLE rollups (
+        grouping TEXT NOT NULL,
+        span INTEGER NOT NULL,
+        tenant TEXT NOT NULL,
+        at BIGINT NOT NULL,
+        model TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        requests BIGINT NOT NULL,
+        errors BIGINT NOT NULL,
+        cost_nanodollars BIGINT NOT NULL,
+        baseline_nanodollars BIGINT NOT NULL,
+        sums BYTEA NOT NULL,
+        PRIMARY KEY (grouping, span, tenant, at, model, tag)
+    )
+    """,
+    "CREATE INDEX rollups_by_age ON rollups (span, at)",
+    """
+    CREATE TABLE rolled_up (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        version INTEGER NOT NULL,
+        number BIGINT NOT NULL
+    )
+    """,
+)
+
+STEPS = (Step(1, "ledger", (*_LEDGER, _MODEL_OF)), Step(2, "rollups of the dashboard", _ROLLUPS))

@@ -1,0 +1,131 @@
+"""The connections of one process to Redis: every call has a deadline, and none is begun while Redis is away.
+
+Redis counts as away from the first call that fails or is late until a ping is answered, so a Redis that hangs delays
+one call of each kind, and not each request.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+
+from millrace import log
+
+T = TypeVar("T")
+
+CONNECTIONS = 64  # at once; a call waits for one until its deadline
+CALL_S = 0.25  # for a call that a request waits for: above this, asking a model is as fast
+CONNECT_S = 1.0
+PROBE_EVERY_S = 0.25  # while it is away
+PROBE_S = 1.0
+
+
+class RedisAwayError(OSError):
+    """Redis does not answer, or did not in time. What was asked may or may not have been done."""
+
+
+class RedisLink:
+    """Calls Redis. `name` begins all keys, so that services can share one Redis."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.name = name
+        self.address = _shown(url)
+        self._pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=CALL_S,
+            socket_connect_timeout=CONNECT_S,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._redis: Redis = Redis(connection_pool=self._pool)
+        self._is_away = asyncio.Event()
+        self._on_return: list[Callable[[], object]] = []
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis did not answer when it was last asked."""
+        return self._is_away.is_set()
+
+    def key(self, *parts: str | bytes) -> bytes:
+        """Return the key of what is called by these parts."""
+        return b":".join([self.name.encode(), *(part.encode() if isinstance(part, str) else part for part in parts)])
+
+    def on_return(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called each time that Redis answers again, and may have lost all that it had."""
+        self._on_return.append(tell)
+
+    async def ask(self, command: Callable[[Redis], Awaitable[T]], *, within_s: float = CALL_S) -> T:
+        """Run commands; return what they return. Raises `RedisAwayError`, at once while Redis is away."""
+        if self.is_away:
+            raise RedisAwayError(f"Redis at {self.address} is away")
+        try:
+            async with asyncio.timeout(within_s):
+                return await command(self._redis)
+        except ResponseError as error:
+            if isinstance(error, ReadOnlyError) or str(error).startswith(("LOADING", "MASTERDOWN", "BUSY", "OOM")):
+                raise self._away(error) from error
+            raise
+        except (RedisError, OSError) as error:  # OSError: also TimeoutError
+            raise self._away(error) from error
+
+    async def run(self) -> None:
+        """Find out when Redis answers again, for as long as the process lives."""
+        while True:
+            await self._is_away.wait()
+            await asyncio.sleep(PROBE_EVERY_S)
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    await self._redis.set(self.key("probe"), b"1", ex=60)  # a replica that only reads is no help
+            except (RedisError, OSError):
+                continue
+            self._is_away.clear()
+            log.get().info("Redis is back", address=self.address)
+            for tell in self._on_return:
+                tell()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._redis.aclose()
+        await self._pool.disconnect()
+
+    def _away(self, error: BaseException) -> RedisAwayError:
+        if not self.is_away:
+            self._is_away.set()
+            log.get().warning(
+                "Redis is away; each replica goes on with what it has", address=self.address, error=_of(error)
+            )
+        return RedisAwayError(f"Redis at {self.address} is away: {_of(error)}")
+
+
+@asynccontextmanager
+async def linked(url: str, name: str) -> AsyncIterator[RedisLink]:
+    """Connect to Redis. One that is away is found out here, and no error."""
+    link = RedisLink(url, name)
+    watching = asyncio.get_running_loop().create_task(link.run())
+    try:
+        with suppress(RedisAwayError):  # it was logged
+            await link.ask(lambda redis: redis.set(link.key("probe"), b"1", ex=60), within_s=CONNECT_S)
+        yield link
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await link.close()
+
+
+def _shown(url: str) -> str:
+    """Return the address in a URL, without user and password."""
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+
+
+def _of(error: Any) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

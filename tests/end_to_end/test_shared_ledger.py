@@ -1,0 +1,63 @@
+"""Two servers with one PostgreSQL: each shows what both have done."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from millrace.stores.postgres import migrations
+from millrace.stores.postgres.connection import Connection
+from tests.support.replicas import replicas
+from tests.support.shared_servers import SharedServer, postgres_server
+
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[SharedServer]:
+    with postgres_server() as server:
+        yield server
+
+
+async def ask(url: str, text: str) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+    async with aiohttp.ClientSession(url) as http, http.post("/v1/chat/completions", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def requests_of(url: str, expected: int) -> list[str]:
+    """Return the ids in the ledger, once there are so many."""
+    async with aiohttp.ClientSession(url) as http, asyncio.timeout(PATIENCE_S):
+        while True:
+            async with http.get("/v1/ledger") as answer:
+                found = [row["id"] for row in (await answer.json())["data"]]
+            if len(found) >= expected:
+                return found
+            await asyncio.sleep(0.1)
+
+
+def made(postgres: SharedServer, name: str) -> None:
+    connection = Connection(postgres.url, name)
+    migrations.upgrade(connection, name)
+    connection.close()
+
+
+async def test_each_replica_shows_the_requests_of_both(postgres: SharedServer, tmp_path: Path) -> None:
+    made(postgres, "both")
+    async with replicas(2, {"postgres": postgres.url, "name": "both"}, folder=tmp_path) as (one, two):
+        await ask(one.url, "What is a millrace?")
+        await ask(two.url, "What is a mill wheel?")
+        await ask(two.url, "What is a mill wheel?")
+        found = await requests_of(one.url, 3)
+        assert sorted(await requests_of(two.url, 3)) == sorted(found)
+
+
+async def test_what_ends_while_postgresql_is_away_arrives_later(postgres: SharedServer, tmp_path: Path) -> None:
+    made(postgres, "away")
+    await asyncio.to_thread(postgres.kill)
+    async with replicas(1, {"postgres": postgres.url, "name": "away"}, folder=tmp_path) as (server,):
+        await ask(server.url, "What is a millrace?")
+        await asyncio.to_thread(postgres.start)
+        assert len(await requests_of(server.url, 1)) == 1

@@ -1,0 +1,109 @@
+"""PostgreSQL as the stores see it: the statements of SQLite, deadlines, a server that goes and comes back."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from millrace.stores.postgres import migrations
+from millrace.stores.postgres.connection import Connection, shown
+from millrace.stores.postgres.database import PostgresAwayError, PostgresDatabase
+from millrace.stores.postgres.migrations import Fitness, Found
+from millrace.stores.postgres.tables import STEPS
+from tests.support.shared_servers import SharedServer, free_port, postgres_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SharedServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: SharedServer) -> Iterator[PostgresDatabase]:
+    opened = PostgresDatabase(server.url, "millrace")
+    yield opened
+    opened.close()
+
+
+async def test_one_query_serves_both(database: PostgresDatabase) -> None:
+    query = "SELECT ?, 'a?b%', sum(n), sum(n) / 2.0, ? FROM (VALUES (1), (2)) AS t (n) WHERE n >= ?"
+    rows = await database.read(lambda c: c.execute(query, ("x", b"\x00", 1)).fetchall(), within_s=10)
+    assert rows == [("x", "a?b%", 3, 1.5, b"\x00")]
+    assert await asyncio.to_thread(database.scan, lambda c: c.execute("SELECT 5 % 3").fetchone(), within_s=10) == (2,)
+
+
+async def test_a_commit_is_all_or_nothing(database: PostgresDatabase) -> None:
+    await database.commit(lambda c: c.execute("CREATE TABLE public.things (n INTEGER)"), within_s=10)
+
+    def fails(connection: Connection) -> None:
+        connection.executemany("INSERT INTO public.things VALUES (?)", [(1,), (2,)])
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - ours
+        await database.commit(fails, within_s=10)
+    assert await database.read(lambda c: c.execute("SELECT count(*) FROM public.things").fetchone(), within_s=10) == (
+        0,
+    )
+
+
+async def test_it_goes_away_and_comes_back(server: SharedServer, database: PostgresDatabase) -> None:
+    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10) == (1,)
+    await asyncio.to_thread(server.kill)
+    with pytest.raises(PostgresAwayError):
+        await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10)
+    assert database.is_away
+    await asyncio.to_thread(server.start)
+    async with asyncio.timeout(20):
+        while database.is_away:
+            try:
+                await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10)
+            except PostgresAwayError:
+                await asyncio.sleep(0.05)
+
+
+async def test_one_that_hangs_is_late(server: SharedServer, database: PostgresDatabase) -> None:
+    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10) == (1,)
+    server.hang()
+    try:
+        with pytest.raises(TimeoutError):
+            await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=0.05)
+    finally:
+        server.go_on()
+    assert await database.read(lambda c: c.execute("SELECT 2").fetchone(), within_s=20) == (2,)
+
+
+async def test_a_start_without_it_is_no_error_and_shows_no_password() -> None:
+    url = f"postgresql://user:secret@127.0.0.1:{free_port()}/there"
+    database = PostgresDatabase(url, "millrace")
+    with pytest.raises(PostgresAwayError) as caught:
+        await database.read(lambda c: c.execute("SELECT 1"), within_s=10)
+    assert "secret" not in f"{caught.value}{database.address}{shown(url)}"
+    database.close()
+
+
+def test_an_upgrade_makes_all_tables_once(server: SharedServer) -> None:
+    def upgraded(_: int) -> list[str]:
+        connection = Connection(server.url, "fresh")
+        try:
+            return migrations.upgrade(connection, "fresh")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as together:
+        done = [*together.map(upgraded, range(3))]
+    assert sorted(done) == [[], [], [step.name for step in STEPS]]
+    connection = Connection(server.url, "fresh")
+    assert migrations.found(connection).fitness is Fitness.FITS
+    connection.execute("INSERT INTO schema_steps (number, name) VALUES (?, 'of later')", (STEPS[-1].number + 1,))
+    assert migrations.found(connection).fitness is Fitness.NEWER
+    connection.close()
+
+
+def test_steps_are_in_order_and_an_empty_database_is_behind(server: SharedServer) -> None:
+    assert [step.number for step in STEPS] == [*range(1, len(STEPS) + 1)]
+    connection = Connection(server.url, "nothing")
+    assert migrations.found(connection) == Found(0, len(STEPS))
+    assert migrations.found(connection).fitness is Fitness.BEHIND
+    connection.close()

@@ -1,0 +1,88 @@
+"""The link to Redis: a deadline for each call, and none while it is away."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis.exceptions import ResponseError
+
+from millrace.stores.redis.link import CALL_S, RedisAwayError, RedisLink, linked
+from tests.support.shared_servers import SharedServer, free_port, postgres_server, redis_server
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[SharedServer]:
+    with redis_server() as server:
+        yield server
+
+
+async def returned(link: RedisLink) -> None:
+    back = asyncio.Event()
+    link.on_return(back.set)
+    if link.is_away:
+        async with asyncio.timeout(20):
+            await back.wait()
+
+
+async def test_keys_begin_with_the_name_of_the_service(redis: SharedServer) -> None:
+    async with linked(redis.url, "one") as link:
+        await link.ask(lambda client: client.set(link.key("a", b"\x00b"), b"1"))
+        assert await link.ask(lambda client: client.get(b"one:a:\x00b")) == b"1"
+
+
+async def test_one_that_is_gone_is_away_until_it_answers_again(redis: SharedServer) -> None:
+    async with linked(redis.url, "gone") as link:
+        told: list[bool] = []
+        link.on_return(lambda: told.append(link.is_away))
+        await asyncio.to_thread(redis.kill)
+        with pytest.raises(RedisAwayError, match="is away: "):
+            await link.ask(lambda client: client.get("x"))
+        began = time.perf_counter()
+        for _ in range(100):
+            with pytest.raises(RedisAwayError):
+                await link.ask(lambda client: client.get("x"))
+        assert time.perf_counter() - began < 5  # a hundred refusals at once, not a hundred connections
+        await asyncio.to_thread(redis.start)
+        await returned(link)
+        assert told == [False]
+        assert await link.ask(lambda client: client.get("x")) is None
+
+
+async def test_one_that_hangs_delays_a_call_by_its_deadline_and_the_next_not_at_all(redis: SharedServer) -> None:
+    async with linked(redis.url, "hangs") as link:
+        redis.hang()
+        try:
+            began = time.perf_counter()
+            with pytest.raises(RedisAwayError, match="did not answer in time"):
+                await link.ask(lambda client: client.get("x"))
+            assert time.perf_counter() - began >= CALL_S * 0.9
+            assert link.is_away
+        finally:
+            redis.go_on()
+        await returned(link)
+        assert await link.ask(lambda client: client.get("x")) is None
+
+
+async def test_a_wrong_command_is_an_error_of_ours_and_does_not_count_as_away(redis: SharedServer) -> None:
+    async with linked(redis.url, "wrong") as link:
+        await link.ask(lambda client: client.set(link.key("text"), b"text"))
+        with pytest.raises(ResponseError, match="not an integer"):
+            await link.ask(lambda client: client.incr(link.key("text")))
+        assert not link.is_away
+
+
+async def test_a_start_without_redis_is_no_error() -> None:
+    url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
+    async with linked(url, "none") as link:
+        assert link.is_away
+        with pytest.raises(RedisAwayError) as caught:
+            await link.ask(lambda client: client.get("x"))
+        assert "secret" not in str(caught.value)
+
+
+async def test_postgresql_runs_in_tests() -> None:
+    import psycopg  # noqa: PLC0415
+
+    with postgres_server() as server, psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -1,0 +1,35 @@
+"""Several servers in one loop that are replicas of one service: the same models, and whatever they share."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from millrace.simulator import LARGE, SMALL, Simulator
+from tests.support.server import Running, configuration_for, serving, without_delays
+
+
+@asynccontextmanager
+async def replicas(
+    count: int, shared: dict[str, Any], *, folder: Path | None = None, **sections: dict[str, Any]
+) -> AsyncIterator[list[Running]]:
+    """Run so many replicas. `shared` is their [shared]; `sections` are added to their configuration.
+
+    Each has a data_dir of its own in `folder`; without one, in memory.
+    """
+    async with AsyncExitStack() as parts:
+        small, large = [
+            await parts.enter_async_context(Simulator(without_delays(profile))) for profile in (SMALL, LARGE)
+        ]
+        running = []
+        for number in range(count):
+            configuration = configuration_for(small.base_url, large.base_url)
+            if folder is not None:
+                configuration["server"]["data_dir"] = str(folder / f"replica{number}")
+            for section, keys in (sections | {"shared": shared}).items():
+                configuration[section] = configuration.get(section, {}) | deepcopy(keys)
+            connections: set[Any] = set()
+            url = await parts.enter_async_context(serving(configuration, connections=connections))
+            running.append(Running(url, small, large, connections))
+        yield running
