@@ -70,8 +70,11 @@ document.addEventListener("keydown", (event) => {
 for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => suggest(/** @type {HTMLElement} */ (chip).dataset.question ?? ""));
 }
-choose(/** @type {Mode} */ (/** @type {HTMLInputElement} */ (document.querySelector("[name=mode]:checked")).value)); // who comes back to the page finds it so
-code.show();
+addEventListener("pageshow", () => {
+  const chosen = /** @type {HTMLInputElement} */ (document.querySelector("[name=mode]:checked"));
+  choose(/** @type {Mode} */ (chosen.value)); // who comes back finds what was chosen: the browser has restored it
+  code.show();
+});
 setInterval(() => {
   if (reconnector.client) look();
 }, LOOK_EVERY_MS);

@@ -19,6 +19,7 @@ from tests.support.dashboard import AXE, asked, figures_of, overflow, violations
 from tests.support.past_traffic import fill, over_days
 from tests.support.proxy import proxy_to
 from tests.support.server import Running, Start
+from tests.support.waiting import until
 
 FIGURES = "**/v1/dashboard/figures*"
 WIDTHS = (390, 1024, 1920)
@@ -121,8 +122,11 @@ async def test_one_request_is_told_from_a_row_and_from_a_point_and_has_an_addres
     chart = page.locator("section[aria-labelledby=chart-total] .plot")
     await chart.focus()
     await page.keyboard.press("End")
-    await page.keyboard.press("ArrowLeft")
-    await expect(chart).to_have_attribute("aria-valuetext", re.compile(r"p50 .+, p95 .+, p99 .+"))
+    for _ in range(20):  # some steps have no request to tell of
+        await page.keyboard.press("ArrowLeft")
+        if re.search(r"p50 \d", await chart.get_attribute("aria-valuetext") or ""):
+            break
+    await expect(chart).to_have_attribute("aria-valuetext", re.compile(r"p50 \d.*, p95 .+, p99 .+"))
     await page.keyboard.press("Enter")
     await expect(dialog).to_be_visible()
     assert complaints == []
@@ -273,10 +277,8 @@ async def test_a_feed_that_falls_silent_is_opened_again(browser: Browser, past: 
     await page.goto(f"{past.url}/dashboard/")
     await expect(page.locator("#link")).to_have_text("Live")
     await page.clock.run_for(21_000)
-    await expect(page.locator("#link")).to_have_text(re.compile("^Connection lost"))
-    await page.clock.run_for(1_000)
+    await until(lambda: len(sockets) == 2)
     await expect(page.locator("#link")).to_have_text("Live")
-    assert len(sockets) == 2
 
 
 async def test_figures_that_did_not_come_at_first_come_by_themselves(browser: Browser, past: Running) -> None:
