@@ -111,11 +111,12 @@ class _Chat:
                 line = input("› " if self._is_terminal else "")
                 while line.endswith("\\"):
                     line = f"{line[:-1]}\n{input('… ' if self._is_terminal else '')}"
+                line.encode()  # Python lets through what is not UTF-8, so that it can be written again
             except EOFError:
                 if self._is_terminal:
                     self._console.print()
                 return
-            except UnicodeDecodeError as error:
+            except UnicodeError as error:
                 self._report("the input is not UTF-8", str(error))
                 return
             except KeyboardInterrupt:
@@ -139,8 +140,9 @@ class _Chat:
         """Ask, show what comes, and keep it."""
         stream = self._conversation.ask(self._client, question)
         said: str | None = None
+        interrupts: list[int] = []
         try:
-            with _stopped_by_interrupt(stream):
+            with _stopped_by_interrupt(stream) as interrupts:
                 (self._draw if self._is_terminal else _write)(stream)
             response = stream.response
             said = stream.text or stream.refusal
@@ -153,7 +155,7 @@ class _Chat:
         self._conversation.take(stream.response if stream.ended else None, said or "")
         if self._is_terminal and stream.response is not None:
             self._console.print(account(stream.response))
-        elif stream.response is not None and stream.response.status == "cancelled":
+        if interrupts and not self._is_terminal:
             raise KeyboardInterrupt  # no later line of a pipe is asked
 
     def _report(self, title: str, message: str) -> None:
@@ -213,15 +215,17 @@ def _write(stream: SyncStream) -> None:
 
 
 @contextmanager
-def _stopped_by_interrupt(stream: SyncStream) -> Iterator[None]:
-    """Have Ctrl-C cancel the stream, whose terminal still comes; a second one leaves the program."""
+def _stopped_by_interrupt(stream: SyncStream) -> Iterator[list[int]]:
+    """Have Ctrl-C cancel the stream, whose terminal still comes, and tell of it; a second one leaves the program."""
+    interrupts: list[int] = []
 
-    def stop(*_: Any) -> None:
+    def stop(number: int, _: Any) -> None:
+        interrupts.append(number)
         signal.signal(signal.SIGINT, before)
         stream.cancel()
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
