@@ -26,11 +26,14 @@ from millrace.types import (
     PastCall,
     Price,
     Status,
+    Story,
+    Strategy,
     Tier,
     Usage,
 )
 
 BY_CACHE, NO_MODEL = "(cache)", "(none)"  # in place of a model's id
+UNKNOWN = "unknown"  # a code that there is none of
 BATCH = "batch"  # the service tier of a provider's batch endpoint
 _HALTED = frozenset({"deadline", "budget_exceeded", "slow_consumer"})  # why an answer is incomplete that was stopped
 
@@ -128,6 +131,21 @@ def model_of(calls: Sequence[_Call], cache: CacheOutcome) -> str:
     if calls:
         return calls[-1].model
     return NO_MODEL if cache is CacheOutcome.MISS else BY_CACHE
+
+
+def escalation(strategy: str, calls: Sequence[_Call], story: Story, check: str | None) -> str | None:
+    """Return why the large model was asked after the small one: the check that its answer failed, or its error's code.
+
+    None if it was not, or only raced against it.
+    """
+    gave_up = (Outcome.REVISED,) if strategy == Strategy.RACE else (Outcome.REVISED, Outcome.FAILED)
+    first = next((at for at, call in enumerate(calls) if call.tier == Tier.SMALL and call.outcome in gave_up), None)
+    if first is None or not any(call.tier == Tier.LARGE for call in calls[first + 1 :]):
+        return None
+    failed = next((each.check for each in story.judgements if each.tier is Tier.SMALL and each.check), check)
+    if failed is not None:
+        return failed
+    return story.failed[0][1] if story.failed else UNKNOWN
 
 
 def is_by_large(row: Past, answer: PastCall) -> bool:

@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import PurePath
 from typing import Any, TextIO
@@ -100,13 +101,14 @@ class Lines:
     error = critical = warning
 
     def flush(self) -> None:
-        """Write what waits now."""
+        """Write what waits now. What cannot be written is lost: a full disk or a closed pipe must stop nothing else."""
         with self._lock:
             if self._lines:
                 text = "\n".join((*self._lines, ""))
                 self._lines.clear()
-                self._file.write(text)
-                self._file.flush()
+                with suppress(OSError, ValueError):  # the second one: the file is closed
+                    self._file.write(text)
+                    self._file.flush()
 
 
 class _Log:

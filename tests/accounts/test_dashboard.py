@@ -21,7 +21,7 @@ from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.past import SqlitePast
 from millrace.stores.rollups import OTHERS, TAGS, StoredRollups
-from millrace.types import Entry, Past, Status
+from millrace.types import Entry, Past, Selection, Status
 from millrace.types.rollup import KEPT_S, Span
 from millrace.wire.dashboard import Watch
 from tests.accounts.test_real_rows import asked_in_many_ways, rows as all_rows
@@ -210,6 +210,24 @@ async def test_every_number_is_that_of_the_ledger(kept: Kept, given: dict[str, A
     assert differences(document, expected(document, rows, past, tenant)) == []
 
 
+async def test_a_list_goes_on_past_many_requests_of_others(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page looks at so many rows of all tenants; none of theirs is named, and the next page is found."""
+    monkeypatch.setattr("millrace.accounts.dashboard.dashboard.WITHIN", 5)
+    mine = [*made(4, seed=12, since=NOW - 3000, until=NOW - 2000, tenants=("acme",))]
+    mine = [replace(entry, tenant="acme") for entry in mine]
+    theirs = [replace(entry, tenant="beta") for entry in made(23, seed=13, since=NOW - 1000, until=NOW - 10)]
+    await kept.write([*mine, *theirs])
+    filters, got, after = read(Watch(), "acme", sees_all=False), list[str](), None
+    for _ in range(10):
+        page = await kept.dashboard.lines(filters, Selection(), 2, after)
+        got += [line.id for line in page.data]
+        after = page.last_id
+        assert after not in {entry.request_id for entry in theirs}
+        if not page.has_more:
+            break
+    assert got == [entry.request_id for entry in reversed(mine)]
+
+
 async def test_a_request_counts_once_it_has_ended_and_only_once(kept: Kept) -> None:
     """However often its row is written, and in whichever process it ends."""
     entries = [*made(20, seed=3, since=NOW - 3000, until=NOW - 10)]
@@ -234,6 +252,19 @@ async def test_two_processes_add_each_row_up_once(kept: Kept) -> None:
     assert (await kept.figures(tenant="anonymous"))["total"]["requests"] == len(clients(entries))
 
 
+async def test_one_that_has_handed_over_leaves_what_ends_to_the_next_process(kept: Kept) -> None:
+    """Else those who watch the next one would not be told of what this one adds up."""
+    told: list[Ended] = []
+    following = Rollups(kept.past, StoredRollups(kept.database), kept.clock, lambda: LARGE_PRICE)
+    following.watch(told.append)
+    kept.rollups.hand_over()
+    await kept.write([*made(30, seed=18, since=NOW - 5, until=NOW)])
+    await asyncio.wait_for(kept.rollups.run(), 10)
+    await kept.rollups.catch_up(10)
+    await following.catch_up(30)
+    assert sum(len(ended.rows) for ended in told) == 30
+
+
 async def test_what_was_pruned_stays_in_the_figures(kept: Kept) -> None:
     await kept.write([*made(200, seed=5, since=NOW - Span.DAY, until=NOW - 10)])
     before = await kept.figures(tenant="anonymous")
@@ -243,6 +274,25 @@ async def test_what_was_pruned_stays_in_the_figures(kept: Kept) -> None:
     assert before["total"] == after["total"]
 
 
+async def test_what_fails_half_way_is_not_added_in_part(kept: Kept) -> None:
+    """A cell that cannot be added to: what was added before it is undone, however often it is tried."""
+    await kept.write([*made(50, seed=14, since=NOW - 3000, until=NOW - 10)])
+    await kept.rollups.catch_up(60)
+    damaged = "UPDATE rollups SET sums = x'c1' WHERE grouping = 'tenant'"
+    await kept.database.commit(lambda connection: connection.execute(damaged), within_s=5)
+    await kept.write([*made(50, seed=15, since=NOW - 3000, until=NOW - 10)])
+    query = "SELECT sum(requests), sum(cost_nanodollars) FROM rollups"
+
+    async def cells() -> Any:
+        return await asyncio.to_thread(kept.database.scan, lambda each: each.execute(query).fetchall(), within_s=5)
+
+    before = await cells()
+    for _ in range(2):
+        with pytest.raises(msgspec.DecodeError):
+            await kept.rollups.step()
+    assert await cells() == before
+
+
 async def test_tags_that_clients_make_up_are_bounded(tmp_path: Path) -> None:
     """Beyond so many of a day they are one. Nothing is lost of the sum."""
     kept = Kept(tmp_path, tags=3)
@@ -250,9 +300,13 @@ async def test_tags_that_clients_make_up_are_bounded(tmp_path: Path) -> None:
     for number, begin in enumerate(range(0, 100, 10)):
         await kept.write([replace(entry, tag=f"made up {number}") for entry in entries[begin : begin + 10]])
         await kept.rollups.catch_up(60)
+    untagged = [replace(entry, tag="") for entry in made(10, seed=16, since=NOW - 3000, until=NOW - 10)]
+    await kept.write(untagged)
     document = await kept.figures(tenant="anonymous")
-    assert {part["name"] for part in document["tags"]} == {"made up 0", "made up 1", "made up 2", OTHERS}
-    assert sum(part["requests"] for part in document["tags"]) == document["total"]["requests"] == len(clients(entries))
+    asked = {part["name"]: part["requests"] for part in document["tags"]}
+    assert asked.keys() == {"made up 0", "made up 1", "made up 2", OTHERS, "(none)"}
+    assert asked["(none)"] == len(clients(untagged))
+    assert sum(asked.values()) == document["total"]["requests"] == len(clients(entries)) + len(clients(untagged))
     await asyncio.to_thread(kept.database.close)
 
 
@@ -273,6 +327,20 @@ async def test_old_cells_are_forgotten_and_days_stay(kept: Kept) -> None:
     assert document["total"]["requests"] == sum(
         entry.tenant == "anonymous" for entry in made(50, seed=7, since=0, until=1)
     )
+
+
+@pytest.mark.parametrize(("step", "since"), [("minute", "2d"), ("hour", "60d"), ("day", "400d")])
+async def test_the_longest_window_has_all_of_its_first_step(kept: Kept, step: str, since: str) -> None:
+    """It is widened to whole steps, so it begins before what may be asked for."""
+    kept.clock.now = now = NOW + 20 * Span.HOUR + 45 * Span.MINUTE + 50
+    begin = read(Watch(since=since, step=step), "acme", sees_all=False).window(now).since
+    (row,) = made(1, seed=17, since=begin + 1, until=now)
+    await kept.write([replace(row, tenant="acme")])
+    await kept.rollups.catch_up(60)
+    kept.store.forget(now)
+    await kept.database.ready()
+    document = await kept.figures(step=step, since=since)
+    assert (document["series"]["at"][0], document["series"]["requests"][0]) == (begin, 1)
 
 
 async def test_what_another_version_added_up_is_added_up_anew(kept: Kept) -> None:
@@ -316,6 +384,7 @@ async def test_who_watches_is_told_of_what_has_just_ended_alone(kept: Kept) -> N
         ({"since": -1}, "since"),
         ({"until": "x"}, "until"),
         ({"since": "1h", "until": "2h"}, "since"),
+        ({"since": NOW + 1, "until": NOW + 7200}, "since"),
         ({"step": "week"}, "step"),
         ({"step": "minute", "since": "7d"}, "step"),
         ({"since": "9999d"}, "since"),
@@ -327,6 +396,14 @@ def test_a_bad_filter_is_named(given: dict[str, Any], param: str) -> None:
     with pytest.raises(MillraceError) as refused:
         read(Watch(**given), "acme", sees_all=False).window(NOW)
     assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+
+
+def test_a_window_ends_now_at_the_latest() -> None:
+    """One that went on for thousands of years would have as many steps, each of which takes memory."""
+    for step in ("minute", "hour", "day"):
+        given = Watch(since="2h", until=99_999_999_999, step=step)
+        window = read(given, "acme", sees_all=False).window(NOW)
+        assert NOW <= window.until < NOW + window.span
 
 
 def test_another_tenant_is_forbidden_and_an_operator_sees_all() -> None:

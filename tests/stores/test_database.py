@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteD
     made.write(create)
     yield made
     made.close()
+
+
+async def test_a_scan_that_hangs_takes_no_thread_of_others(tmp_path: Path) -> None:
+    """However many wait for it: requests need the threads of the loop."""
+    database = SqliteDatabase(str(tmp_path))
+    goes_on = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        waiting = [asyncio.create_task(database.scanned(lambda _: goes_on.wait(30), within_s=30)) for _ in range(8)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 10) == 7
+        assert not any(task.done() for task in waiting)
+        goes_on.set()
+        assert await asyncio.gather(*waiting) == [True] * 8
+        await asyncio.to_thread(database.close)
 
 
 async def test_writes_keep_their_order_and_a_commit_comes_after_them(database: SqliteDatabase) -> None:

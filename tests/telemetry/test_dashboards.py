@@ -120,6 +120,13 @@ def row(family: Family) -> str:
     return f"| `{family.shown_name}` | {family.kind} | {labels} | {family.meaning} |"
 
 
+@pytest.mark.parametrize("accept", ["text/plain; version=abc", "application/openmetrics-text;version=x", "/;=;", ""])
+def test_whatever_a_scraper_accepts_it_gets_metrics(accept: str) -> None:
+    body, media_type = written(Numbers(), accept)
+    assert b"millrace_requests" in body
+    assert media_type.startswith("text/plain")
+
+
 def test_every_metric_is_written_also_before_anything_has_happened() -> None:
     text, _ = written(Numbers(), "")
     assert [

@@ -106,6 +106,15 @@ def test_an_escalation_has_the_check_or_the_code_as_its_reason() -> None:
     assert found.counts[the.ESCALATIONS] == {("unsure",): 1, ("upstream_timeout",): 1, ("other",): 1}
 
 
+def test_a_race_that_was_cancelled_is_no_escalation() -> None:
+    """As little as one in which the small model failed: nobody took an answer back."""
+    both = call(outcome=Outcome.CANCELLED), call(Tier.LARGE, Outcome.CANCELLED)
+    cancelled = entry(*both, status=Status.CANCELLED, source=None, strategy=Strategy.RACE)
+    failed = entry(call(outcome=Outcome.FAILED), call(Tier.LARGE), source=Source.LARGE, strategy=Strategy.RACE)
+    found = counted(cancelled, replace(cancelled, strategy=Strategy.HEDGE), failed)
+    assert the.ESCALATIONS not in found.counts
+
+
 def test_a_code_that_a_provider_made_up_is_no_label() -> None:
     found = counted(*(entry(status=Status.FAILED, code=f"code_{number}", source=None) for number in range(3)))
     assert found.counts[the.ERRORS] == {("other",): 3}

@@ -14,9 +14,11 @@ import pytest
 from millrace.principal import Role
 from millrace.web import live
 from tests.support.frames import validate_answer
+from tests.support.keys import add_key
 from tests.support.server import Running, Start
 from tests.web.test_cache import keyed, told
 from tests.web.test_ledger import asked
+from tests.web.test_slow_clients import process_of
 
 FIGURES, LIVE, LINES = "/v1/dashboard/figures", "/v1/dashboard/live", "/v1/dashboard/requests"
 PATHS = (FIGURES, "/v1/dashboard/now", "/v1/dashboard/promises", LINES, f"{LINES}/resp_1", LIVE)
@@ -133,6 +135,16 @@ async def test_documents_are_as_the_contract_has_them(millrace: Running) -> None
         assert (wrong_hits["kind"], wrong_hits["holds"], wrong_hits["judged"]) == ("wrong_hits", "unknown", 0)
         status, said = await told(http, "GET", LIVE)
         assert (status, "figures" in said["error"]["message"]) == (426, True)
+
+
+async def test_where_no_key_is_needed_the_spending_is_that_of_all(start: Start) -> None:
+    starting = start(lambda each: each.update(router={"spend_per_day": "20"}))
+    async with starting as running, aiohttp.ClientSession(running.url) as http:
+        (request,) = await asked(http, "What is a millrace?")
+        _, promises = await told(http, "GET", "/v1/dashboard/promises")
+        _, row = await told(http, "GET", f"/v1/ledger/{request}")
+    (spend,) = [each for each in promises["promises"] if each["kind"] == "spend"]
+    assert (spend["estimate"], spend["promised"], spend["holds"]) == (row["cost_usd"], "20", "yes")
 
 
 async def test_budgets_are_those_of_the_tenant(start: Start, tmp_path: Path) -> None:
@@ -275,6 +287,13 @@ async def test_dashboards_of_one_tenant_are_bounded(millrace: Running, monkeypat
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await http.ws_connect(LIVE)
             assert refused.value.status == 503
+            monkeypatch.setattr(live, "MOST_OF_TENANT", 2)
+            upgrades = (http.ws_connect(LIVE) for _ in range(5))  # at the same time
+            found = await asyncio.gather(*upgrades, return_exceptions=True)
+            opened = [each for each in found if isinstance(each, aiohttp.ClientWebSocketResponse)]
+            assert len(opened) == 1
+            await opened[0].close()
+        monkeypatch.setattr(live, "MOST_OF_TENANT", 1)
         async with asyncio.timeout(10):
             while True:
                 try:
@@ -283,3 +302,32 @@ async def test_dashboards_of_one_tenant_are_bounded(millrace: Running, monkeypat
                     break
                 except aiohttp.WSServerHandshakeError:
                     await asyncio.sleep(0.02)
+
+
+async def test_dashboards_of_all_are_bounded(millrace: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has none open is not told to close one."""
+    monkeypatch.setattr(live, "MOST", 0)
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    async with aiohttp.ClientSession(millrace.url) as http, http.get(LIVE, headers=upgrade | key) as answer:
+        said = (await answer.json())["error"]
+    assert (answer.status, said["code"]) == (503, "overloaded")
+    assert "on this server" in said["message"]
+
+
+async def test_an_operator_that_is_none_any_more_sees_no_others(start: Start, tmp_path: Path) -> None:
+    """A reload takes that away from a dashboard that is open, too."""
+    async with with_operators(start)(lambda each: each["server"].update(data_dir=str(tmp_path))) as running:
+        key = await asyncio.to_thread(add_key, tmp_path, "--tenant", "ops", "--role", "admin")
+        headers = {"Authorization": f"Bearer {key}"}
+        async with aiohttp.ClientSession(running.url, headers=headers) as http:
+            async with asyncio.timeout(20):
+                while (await told(http, "GET", f"{FIGURES}?tenant=*"))[0] != 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            async with watching(http, "tenant=*") as socket:
+                await next_of(socket, "dashboard.tick")
+                process_of(running).dashboard.operators = ()
+                async with asyncio.timeout(20):
+                    while (await socket.receive()).type != aiohttp.WSMsgType.CLOSE:
+                        pass
+                assert socket.close_code == 1012

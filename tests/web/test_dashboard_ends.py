@@ -58,9 +58,10 @@ async def test_one_that_takes_nothing_is_given_up(start: Start, monkeypatch: pyt
     async with start(lambda configuration: configuration["server"].update(stuck_s=STUCK_S)) as running:
         async with slow_client(running.url, UPGRADE.replace("/v1/responses", f"{LIVE}?since=6h")):
             await until(lambda: len(process_of(running).sessions) == 1, SOON_S)
-            await until(lambda: not process_of(running).sessions, SOON_S)
-        await until(lambda: not process_of(running).feeds.total(), SOON_S)
-        assert not process_of(running).dashboard.rollups.watchers
+            process = process_of(running)
+            await until(lambda: not process.sessions, SOON_S)
+        await until(lambda: not process.feeds.total(), SOON_S)
+        assert not process.dashboard.rollups.watchers
 
 
 async def test_a_revoked_key_ends_it(start: Start, tmp_path: Path) -> None:

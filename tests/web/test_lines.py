@@ -1,6 +1,7 @@
 """Lines of the log that are written together: none is lost, none is late, and each is the JSON it would be alone."""
 
 import asyncio
+import errno
 import io
 import json
 import subprocess
@@ -49,6 +50,29 @@ def test_a_line_waits_for_no_loop_that_has_ended() -> None:
     assert file.getvalue() == "a\nb\n"
     lines.info("c")
     assert file.getvalue() == "a\nb\nc\n"
+
+
+class FullOnce(io.StringIO):
+    """A file on a disk that is full at first."""
+
+    is_full = True
+
+    def write(self, text: str) -> int:
+        if self.is_full:
+            self.is_full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_line_that_cannot_be_written_stops_nothing() -> None:
+    """Who logs, often because the same disk is full, goes on; so do the next lines."""
+    file = FullOnce()
+    lines = Lines(file)
+    lines.warning("a")
+    lines.warning("b")
+    assert file.getvalue() == "b\n"
+    file.close()
+    lines.warning("c")
 
 
 async def test_threads_lose_no_line() -> None:

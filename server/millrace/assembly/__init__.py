@@ -271,7 +271,12 @@ async def assembled(  # noqa: PLR0915 - all parts
             clock=CLOCK,
             wall=WALL,
             epoch=epoch,
-            hand_over=partial(_hand_over, claimed, ledger, (end_judging, end_learning, end_reloads, batches.close)),
+            hand_over=partial(
+                _hand_over,
+                claimed,
+                ledger,
+                (end_judging, end_learning, end_reloads, batches.close, dashboard.rollups.hand_over),
+            ),
             gate=gate,
             backlog=database,
             memory=memory,

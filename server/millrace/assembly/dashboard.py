@@ -1,5 +1,6 @@
 """The dashboard of one process: what adds up its requests, and what it reads."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -48,7 +49,7 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
         if not _has_budgets(now, known):
             return []
         spent, reserved = await spending.all_spent(Today.at(WALL()))
-        return [_shown(line) for line in budget_lines(spent, reserved, known, now)]
+        return await asyncio.to_thread(lambda: [*map(_shown, budget_lines(spent, reserved, known, now))])
 
     store, past = StoredRollups(database), SqlitePast(database)
     rollups = Rollups(past, store, WALL, standard, lambda: places.used > 0)

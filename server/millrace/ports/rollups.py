@@ -53,9 +53,9 @@ class EndedRows(Protocol):
         """
         ...
 
-    async def latest(self, selection: Selection, before: float, most: int, within: int) -> tuple[list[Past], str]:
-        """Return requests below a number, the latest end first, among the next `within` that have ended.
+    async def latest(self, selection: Selection, before: float, most: int, within: int) -> tuple[list[Past], int]:
+        """Return requests below a number, the latest end first, among the next `within` ended ones of all tenants.
 
-        Then the id of the last one among which they are; empty if there is none after it.
+        Then the number below which to go on; 0 if there is nothing.
         """
         ...

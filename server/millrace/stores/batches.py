@@ -181,8 +181,8 @@ class SqliteBatches:
         return result
 
     async def _scan(self, query: str) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = await asyncio.to_thread(
-            self._database.scan, lambda connection: connection.execute(query).fetchall(), within_s=SCAN_S
+        rows: list[tuple[Any, ...]] = await self._database.scanned(
+            lambda connection: connection.execute(query).fetchall(), within_s=SCAN_S
         )
         return rows
 

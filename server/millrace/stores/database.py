@@ -113,6 +113,10 @@ class SqliteDatabase:
             found.cancel()
             raise
 
+    async def scanned(self, operation: Operation, *, within_s: float) -> Any:
+        """Read many rows, as `scan` does, from the loop. While the disk hangs no thread of the loop waits for it."""
+        return await _within(self._submit(self._scans, operation), within_s)
+
     def close(self, within_s: float = CLOSE_S) -> None:
         """Write what is queued, for at most so many seconds, then close. Blocks. What is lost then is logged."""
         self._closed = True

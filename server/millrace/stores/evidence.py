@@ -219,8 +219,8 @@ class SqliteEvidence:
         return [judged for row in reversed(rows) if (judged := _judged(row)) is not None]
 
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = await asyncio.to_thread(
-            self._database.scan, lambda connection: connection.execute(query, values).fetchall(), within_s=READ_S
+        rows: list[tuple[Any, ...]] = await self._database.scanned(
+            lambda connection: connection.execute(query, values).fetchall(), within_s=READ_S
         )
         return rows
 

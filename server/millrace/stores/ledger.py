@@ -1,6 +1,5 @@
 """The ledger in SQLite: one row per request, money in whole nanodollars (1e-9 dollars)."""
 
-import asyncio
 import re
 import sqlite3
 import time
@@ -258,8 +257,8 @@ class SqliteLedger:
         return int(cost) * NANODOLLAR
 
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = await asyncio.to_thread(
-            self._database.scan, lambda connection: connection.execute(query, values).fetchall(), within_s=SPENT_S
+        rows: list[tuple[Any, ...]] = await self._database.scanned(
+            lambda connection: connection.execute(query, values).fetchall(), within_s=SPENT_S
         )
         return rows
 

@@ -4,7 +4,6 @@ The order is that in which requests have ended: every row that ends is the newes
 (`ledger.py`), so who goes on from the number that was seen last misses none.
 """
 
-import asyncio
 import math
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -128,7 +127,7 @@ class LedgerRows:
         return deleted
 
     async def _scan(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        found: T = await asyncio.to_thread(self._database.scan, read, within_s=READ_S)
+        found: T = await self._database.scanned(read, within_s=READ_S)
         return found
 
 

@@ -1,6 +1,5 @@
 """The rows of the ledger as what they were: requests that have ended, read back for whoever looks at many of them."""
 
-import asyncio
 import sqlite3
 from array import array
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ SELECT rowid, request_id, tenant, opened_at, status, source, cache, strategy, fa
 FROM entries WHERE"""
 _ROWS = f"{_SELECT} rowid IN ({{marks}})"
 _AFTER = f"{_SELECT} rowid > ? AND rowid <= ? AND status != 'open' ORDER BY rowid LIMIT ?".format(story="story")
-_SEARCHED = "SELECT rowid, request_id FROM entries WHERE status != 'open' AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+_SEARCHED = "SELECT rowid FROM entries WHERE status != 'open' AND rowid < ? ORDER BY rowid DESC LIMIT ?"
 MAX = 2**63 - 1  # above all numbers of rows
 _TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
 T = TypeVar("T")
@@ -73,25 +72,25 @@ class SqlitePast:
 
         return await self._scan(rows)
 
-    async def latest(self, selection: Selection, before: float, most: int, within: int) -> tuple[list[Past], str]:
-        """Return requests below a number, the latest end first, among the next `within` that have ended.
+    async def latest(self, selection: Selection, before: float, most: int, within: int) -> tuple[list[Past], int]:
+        """Return requests below a number, the latest end first, among the next `within` ended ones of all tenants.
 
-        Then the id of the last one among which they are; empty if there is none after it.
+        Then the number below which to go on; 0 if there is nothing.
         """
         where, values = selected(selection, self._database.dialect)
         query = f"{_SELECT} rowid IN (SELECT rowid FROM entries WHERE {where} AND rowid < ? AND rowid >= ?"  # noqa: S608
         query = f"{query} ORDER BY rowid DESC LIMIT ?) ORDER BY rowid DESC".format(story="story")
 
-        def rows(connection: sqlite3.Connection) -> tuple[list[Past], str]:
+        def rows(connection: sqlite3.Connection) -> tuple[list[Past], int]:
             searched = connection.execute(_SEARCHED, (min(before, MAX), within)).fetchall()
             least = searched[-1][0] if searched else 0
             found = connection.execute(query, (*values, min(before, MAX), least, most)).fetchall()
-            return _readable(found), searched[-1][1] if len(searched) == within else ""
+            return _readable(found), least if len(searched) == within else 0
 
         return await self._scan(rows)
 
     async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        found: T = await asyncio.to_thread(self._database.scan, work, within_s=READ_S)
+        found: T = await self._database.scanned(work, within_s=READ_S)
         return found
 
 

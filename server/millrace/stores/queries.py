@@ -33,3 +33,7 @@ class Queries(Protocol):
     def scan(self, operation: Callable[[Any], Any], *, within_s: float) -> Any:
         """Read many rows. Blocks, so never call it on the loop. Raises its error, or `TimeoutError`."""
         ...
+
+    async def scanned(self, operation: Callable[[Any], Any], *, within_s: float) -> Any:
+        """Read many rows, from the loop. Raises as `scan` does."""
+        ...

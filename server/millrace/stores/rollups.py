@@ -4,7 +4,6 @@ Each cell is there three times: by tag, for the tenant, and for all. So what is 
 many tags clients make up. Nothing of it needs the rows of the ledger once they are added, so it outlives them.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 from millrace.ports.rollups import Merge
 from millrace.stores.queries import Queries
-from millrace.types.rollup import KEPT_S, Cell, CellName, Grouping, Part, Span, Window
+from millrace.types.rollup import Cell, CellName, Grouping, Part, Span, Window, forgotten_before
 
 ADD_S, READ_S = 10.0, 30.0
 TAGS = 200  # of one tenant and day that are told apart
@@ -114,8 +113,9 @@ class StoredRollups:
                 for cell in cells:
                     _add(connection, self._placed(connection, cell.name, known), cell, merge)
                 connection.execute(_SET_STATE, (self._version, through))
-            except sqlite3.Error:
-                if connection.in_transaction:  # SQLite itself has rolled back after some errors
+            except BaseException:  # also a cell that cannot be read: a part of them would be added once more
+                # PostgreSQL undoes the whole transaction. SQLite itself has rolled back after some errors.
+                if self._database.dialect == "sqlite" and connection.in_transaction:
                     connection.execute("ROLLBACK TO rolled")
                     connection.execute("RELEASE rolled")
                 raise
@@ -151,8 +151,8 @@ class StoredRollups:
         def forget(connection: sqlite3.Connection) -> None:
             nonlocal left
             left = 0
-            for span, kept_s in KEPT_S.items():
-                deleted = connection.execute(_FORGET, (span, int(now - kept_s))).rowcount
+            for span in Span:
+                deleted = connection.execute(_FORGET, (span, int(forgotten_before(span, now)))).rowcount
                 left = max(left, deleted)
 
         def on_written() -> None:
@@ -175,20 +175,20 @@ class StoredRollups:
         self, connection: sqlite3.Connection, name: CellName, known: dict[tuple[str, int], set[str]]
     ) -> CellName:
         """Return the name of a cell, under another tag where its tenant's day has too many."""
-        if name.grouping is not Grouping.TAG:
+        if name.grouping is not Grouping.TAG or not name.tag:
             return name
         day = name.at // Span.DAY * Span.DAY
         tags = known.get((name.tenant, day))
         if tags is None:
             rows = connection.execute(_DAY_TAGS, (Span.DAY, name.tenant, day)).fetchall()
             tags = known[name.tenant, day] = {tag for (tag,) in rows}
-        if name.tag in tags or len(tags - {OTHERS}) < self._tags:
+        if name.tag in tags or len(tags - {OTHERS, ""}) < self._tags:
             tags.add(name.tag)
             return name
         return name._replace(tag=OTHERS)
 
     async def _scan(self, read: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
-        found: list[T] = await asyncio.to_thread(self._database.scan, read, within_s=READ_S)
+        found: list[T] = await self._database.scanned(read, within_s=READ_S)
         return found
 
 

@@ -4,7 +4,6 @@ A state is replaced in place for some hours, and then stays as a snapshot beside
 it: weights of hashed words, and numbers.
 """
 
-import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Iterable
@@ -137,7 +136,7 @@ class SqliteRouter:
             found = ((tenant, connection.execute(_VERSION, (tenant,)).fetchone()) for tenant in wanted)
             return {tenant: StateVersion(*row) for tenant, row in found if row is not None}
 
-        versions: dict[str, StateVersion] = await asyncio.to_thread(self._database.scan, look, within_s=READ_S)
+        versions: dict[str, StateVersion] = await self._database.scanned(look, within_s=READ_S)
         return versions
 
     async def frozen(self) -> frozenset[str]:
@@ -175,8 +174,8 @@ class SqliteRouter:
         return rows[0] if rows else None
 
     async def _rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = await asyncio.to_thread(
-            self._database.scan, lambda connection: connection.execute(query, values).fetchall(), within_s=READ_S
+        rows: list[tuple[Any, ...]] = await self._database.scanned(
+            lambda connection: connection.execute(query, values).fetchall(), within_s=READ_S
         )
         return rows
 

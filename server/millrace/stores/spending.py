@@ -4,7 +4,6 @@ Its triggers add the cost of a row when that is settled, or closed as killed. So
 request, misses no process, and keeps what it knows when rows of the ledger are pruned.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -161,7 +160,7 @@ class SqliteSpending:
         self._database.write(lambda connection: connection.execute("DELETE FROM spent WHERE day < ?", (oldest,)))
 
     async def _scanned(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        found: T = await asyncio.to_thread(self._database.scan, read, within_s=SCAN_S)
+        found: T = await self._database.scanned(read, within_s=SCAN_S)
         return found
 
 

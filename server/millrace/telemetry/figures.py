@@ -21,7 +21,6 @@ from millrace.types import (
     Entry,
     Outcome,
     Status,
-    Tier,
     Usage,
 )
 
@@ -339,11 +338,6 @@ def detour_of(entry: Entry) -> str | None:
 
 def escalation_of(entry: Entry) -> str | None:
     """Return why a request went from the small model to the large one; None if it did not."""
-    tiers = [charge.tier for charge in entry.statement.charges]
-    if len(tiers) < 2 or tiers[0] != Tier.SMALL or Tier.LARGE not in tiers:  # noqa: PLR2004 - one is none
-        return None
-    drafts = entry.statement.charges[: tiers.index(Tier.LARGE)]
-    if entry.check is not None and any(draft.outcome is Outcome.REVISED for draft in drafts):
-        return entry.check
-    failed = dict(entry.story.failed)
-    return next((reason_of(failed[draft.model]) for draft in drafts if draft.model in failed), OTHER)
+    reason = levers.escalation(entry.strategy, entry.statement.charges, entry.story, entry.check)
+    checks = {entry.check, *(judgement.check for judgement in entry.story.judgements)}
+    return reason if reason is None or reason in checks else reason_of(reason)

@@ -25,7 +25,10 @@ class _Collected(Collector):
 
 def written(numbers: Numbers, accept: str) -> tuple[bytes, str]:
     """Return the text and its media type, for a scraper that accepts some. Takes milliseconds: call it on a thread."""
-    encode, media_type = choose_encoder(accept)
+    try:
+        encode, media_type = choose_encoder(accept)
+    except TypeError:  # it compares a version that is no number with numbers
+        encode, media_type = choose_encoder("")
     of_process = chain.from_iterable(collector.collect() for collector in _PROCESS)
     return encode(_Collected([*_metrics(numbers), *of_process])), media_type
 

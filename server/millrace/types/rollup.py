@@ -13,7 +13,13 @@ class Span(IntEnum):
     DAY = 86_400
 
 
-KEPT_S = {Span.MINUTE: 2 * Span.DAY, Span.HOUR: 60 * Span.DAY, Span.DAY: 400 * Span.DAY}  # from then on it is forgotten
+KEPT_S = {Span.MINUTE: 2 * Span.DAY, Span.HOUR: 60 * Span.DAY, Span.DAY: 400 * Span.DAY}  # what may be asked for
+LATE_S = Span.HOUR  # by which who asks may be late
+
+
+def forgotten_before(span: Span, now: float) -> float:
+    """Return the time before which no cell is kept (Unix seconds): all are that a window can begin with."""
+    return now - KEPT_S[span] - LATE_S - span
 
 
 class Grouping(StrEnum):

@@ -49,6 +49,14 @@ async def live(websocket: WebSocket) -> None:
     except MillraceError as error:
         await websocket.send_denial_response(refusal(error, websocket.scope))
         return
+    process.feeds[principal.tenant] += 1  # at once: more may ask before this one is accepted
+    try:
+        await _show(websocket, process, principal, filters)
+    finally:
+        process.feeds[principal.tenant] -= 1
+
+
+async def _show(websocket: WebSocket, process: Process, principal: Principal, filters: Filters) -> None:
     offered = wire.SUBPROTOCOL in websocket.scope["subprotocols"]
     await websocket.accept(subprotocol=wire.SUBPROTOCOL if offered else None)
     writer = websocket.scope["extensions"].get(EXTENSION) or AsgiWriter(websocket.send)
@@ -91,9 +99,8 @@ class View:
 
     async def run(self, receive: Receive) -> None:
         """Show what ends until the peer is gone, or raise `Closed`."""
-        process, tenant = self._process, self._principal.tenant
+        process = self._process
         process.sessions.add(self)
-        process.feeds[tenant] += 1
         process.dashboard.rollups.watch(self._took)
         tasks = [asyncio.create_task(self._read(receive)), asyncio.create_task(self._show())]
         try:
@@ -106,7 +113,6 @@ class View:
                 raise closed
         finally:
             process.dashboard.rollups.unwatch(self._took)
-            process.feeds[tenant] -= 1
             process.sessions.discard(self)
             process.busy.discard(self)
             for task in tasks:
@@ -123,6 +129,8 @@ class View:
         process, keyring = self._process, self._process.gate.keyring
         if not keyring.is_valid(self._principal.key_id):
             self._close(CloseCode.POLICY, "this key is no longer valid")
+        elif process.dashboard.sees_all(self._principal.tenant) != self._sees_all:
+            self._close(CloseCode.RESTART, "who sees all tenants has changed; connect again")
         elif now - self._opened_at >= process.max_age_s or not keyring.may_stay(self._principal):
             self._close(CloseCode.RESTART, "connect again")
         elif self._writer.is_late(now, process.stuck_s):
@@ -252,6 +260,10 @@ class View:
 
 
 def _check_room(feeds: Counter[str], tenant: str) -> None:
-    if feeds.total() >= MOST or feeds[tenant] >= MOST_OF_TENANT:
+    if feeds[tenant] >= MOST_OF_TENANT:
         message = f"{feeds[tenant]} dashboards of yours are open; close one and connect again"
-        raise MillraceError("overloaded", message, retry_after_ms=5000)
+    elif feeds.total() >= MOST:
+        message = f"{MOST} dashboards are open on this server; connect again later"
+    else:
+        return
+    raise MillraceError("overloaded", message, retry_after_ms=5000)

@@ -377,7 +377,7 @@ class Line(Struct, kw_only=True):
 
 
 class Lines(Struct, kw_only=True):
-    """Some requests, the latest end first. `last_id` is the one to go on from with `after`."""
+    """Some requests, the latest end first. `after` goes on from `last_id`, which is a request's or names a place."""
 
     object: Literal["list"] = "list"
     data: list[Line]

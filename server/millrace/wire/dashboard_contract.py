@@ -58,7 +58,7 @@ OPERATIONS = (
             "code": {"type": "string", "description": "Only those with this error, or reason to be incomplete."},
             "strategy": {"type": "string", "description": "Only those with this strategy."},
             "limit": {"type": "integer", "description": f"How many, 1 to {wire.MAX_LINES}; 50 by default."},
-            "after": {"type": "string", "description": "The id of the one after which to go on."},
+            "after": {"type": "string", "description": "Go on after this `last_id`, or after a request's id."},
         },
     ),
     Operation("get", "/v1/dashboard/requests/{id}", "The whole story of one request. Admins only.", wire.StoryReport),

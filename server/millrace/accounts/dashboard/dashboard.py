@@ -1,6 +1,8 @@
 """Reads what the dashboard shows. All but a few milliseconds of it is off the event loop."""
 
 import asyncio
+import math
+import re
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
@@ -24,7 +26,7 @@ KEPT_S = 10.0  # budgets and promises, until they are read anew
 SPARE = 20  # times as long as it took to read them are budgets kept, at least
 BUDGETS_S = 1.0  # that is waited for them
 KEPT = 64  # of promises
-DAYS = 92  # of which the days are told one by one
+PLACE = "row_"  # begins the name of a place in the list at which no request of it is; no id begins so
 
 _Cells = list[tuple[int, str, bytes]]
 
@@ -64,10 +66,10 @@ class Dashboard:
         self._standard = standard
         self._wall = wall
         self._turn = asyncio.Lock()  # one at a time: the figures of a long window take some 100 ms of a core
-        self._budgets: list[wire.ShownBudget] | None = None
+        self._budgets: dict[str | None, list[wire.ShownBudget]] | None = None  # by tenant; of all for None
         self._budgets_until = 0.0
         self._reading: asyncio.Task[None] | None = None
-        self._promises: dict[tuple[float, str | None], tuple[float, wire.PromisesReport]] = {}
+        self._promises: dict[tuple[float, str | None, bool], tuple[float, wire.PromisesReport]] = {}
 
     def sees_all(self, tenant: str) -> bool:
         """Whether the admins of a tenant see all tenants."""
@@ -90,16 +92,19 @@ class Dashboard:
                 progress = self.rollups.progress
             return await asyncio.to_thread(_report, window, now, cells, days, tags, tenants, progress)
 
-    async def promises(self, ago_s: float, tenant: str | None) -> wire.PromisesReport:
-        """Return what is promised, and whether it holds, as of some seconds ago at most."""
-        now, key = self._wall(), (ago_s, tenant)
+    async def promises(self, ago_s: float, tenant: str | None, *, is_alone: bool = False) -> wire.PromisesReport:
+        """Return what is promised, and whether it holds, as of some seconds ago at most.
+
+        What all have spent together is shown where all are asked for, and to a tenant that `is_alone`.
+        """
+        now, key = self._wall(), (ago_s, tenant, is_alone)
         kept = self._promises.get(key)
         if kept is not None and now - kept[0] < KEPT_S:
             return kept[1]
         report = await self._reports.report(now - ago_s, tenant)
         promises = await self._router.kept_promises()
         spent = None
-        if tenant is None and promises.promised.spend_per_day is not None:
+        if (tenant is None or is_alone) and promises.promised.spend_per_day is not None:
             today = Filters(since=now // Span.DAY * Span.DAY, since_is_ago=False, span=Span.DAY)
             spent = (await self.figures(today, sees_all=False)).total.cost_usd
         found = wire.PromisesReport(
@@ -129,8 +134,7 @@ class Dashboard:
             await asyncio.wait((self._reading,), timeout=BUDGETS_S)
         if self._budgets is None:
             raise TimeoutError("budgets are still being read; try again")
-        found = [budget for budget in self._budgets if tenant in (None, budget.tenant)]
-        return sorted(found, key=lambda budget: -budget.share)[: shown.MOST]
+        return self._budgets.get(tenant, [])
 
     async def close(self) -> None:
         """Read no more."""
@@ -141,7 +145,7 @@ class Dashboard:
     async def _renew_budgets(self) -> None:
         began = self._wall()
         try:
-            self._budgets = await self._read_budgets()
+            self._budgets = await asyncio.to_thread(_scarcest, await self._read_budgets())
         except Exception as error:
             log.get().warning("budgets not read", error=str(error) or type(error).__name__)
         finally:
@@ -155,15 +159,13 @@ class Dashboard:
         selection = replace(
             selection, tenant=filters.tenant, tag=filters.tag, model=filters.model, since=since, until=until
         )
-        number = float("inf") if after is None else (await self._found(after, filters.tenant, "after"))[0]
-        rows, last = await self._ended.latest(selection, number, most + 1, WITHIN)
+        rows, below = await self._ended.latest(selection, await self._below(after, filters.tenant), most + 1, WITHIN)
         data = [line(row) for row in rows[:most]]
-        if len(rows) > most or not last:
-            last = data[-1].id if data else ""
-            return wire.Lines(
-                data=data, first_id=data[0].id if data else None, last_id=last or None, has_more=len(rows) > most
-            )
-        return wire.Lines(data=data, first_id=data[0].id if data else None, last_id=last, has_more=True)
+        last = data[-1].id if data else None
+        is_cut = len(rows) > most
+        if below and not is_cut:  # the last one that was looked at may be another tenant's
+            last = f"{PLACE}{below}"
+        return wire.Lines(data=data, first_id=data[0].id if data else None, last_id=last, has_more=is_cut or below > 0)
 
     async def story(self, request_id: str, tenant: str | None) -> wire.StoryReport:
         """Return the whole story of a request. Raises `entry_not_found`."""
@@ -172,6 +174,15 @@ class Dashboard:
         if not rows:  # it has just ended, and got another number
             raise not_found(request_id)
         return story(rows[0], ledger.entry(entry), self._standard())
+
+    async def _below(self, after: str | None, tenant: str | None) -> float:
+        """Return the number below which a list goes on."""
+        if after is None:
+            return math.inf
+        number = after.removeprefix(PLACE)
+        if number != after and re.fullmatch(r"[0-9]{1,18}", number):
+            return int(number)
+        return (await self._found(after, tenant, "after"))[0]
 
     async def _found(self, request_id: str, tenant: str | None, param: str = "id") -> tuple[int, Entry]:
         found = await self._rows.find(request_id, tenant)
@@ -184,6 +195,17 @@ def not_found(request_id: str, param: str = "id") -> MillraceError:
     """Return the error of a request that is not there for who asks."""
     message = f"{param}: the ledger has no request {request_id[:80]!r}; it is written some milliseconds after its end"
     return MillraceError("entry_not_found", message, param=param)
+
+
+def _scarcest(budgets: list[wire.ShownBudget]) -> dict[str | None, list[wire.ShownBudget]]:
+    """Return the budgets of each tenant, and for None of all, of which least is left; there may be many end users'."""
+    found: dict[str | None, list[wire.ShownBudget]] = {}
+    for budget in sorted(budgets, key=lambda budget: -budget.share):
+        for whose in (None, budget.tenant):
+            known = found.setdefault(whose, [])
+            if len(known) < shown.MOST:
+                known.append(budget)
+    return found
 
 
 def _report(

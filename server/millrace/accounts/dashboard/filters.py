@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from millrace.accounts.dashboard.figures import NO_TAG
 from millrace.errors import MillraceError, invalid
-from millrace.types.rollup import KEPT_S, Span, Window
+from millrace.types.rollup import KEPT_S, LATE_S, Span, Window
 from millrace.wire import dashboard as wire, evidence
 from millrace.wire.dashboard import Watch
 
@@ -37,9 +37,12 @@ class Filters:
     tenant: str | None = None  # None: all
 
     def between(self, now: float) -> tuple[float, float]:
-        """Return from when to when, in Unix seconds. Raises `invalid_request` if that is no time."""
+        """Return from when to when, in Unix seconds; what is still to come is left out.
+
+        Raises `invalid_request` if that is no time.
+        """
         since = now - self.since if self.since_is_ago else self.since
-        until = now - self.until if self.until_is_ago else self.until
+        until = now - self.until if self.until_is_ago else min(self.until, now)
         if since >= until:
             raise invalid(
                 "since", "since: the window has to begin before it ends; give an earlier since, or a later until"
@@ -66,7 +69,7 @@ class Filters:
             span = next(fine, Span.DAY)
         else:
             span = self.span
-        if since < oldest[span] - Span.HOUR:
+        if since < oldest[span] - LATE_S:
             days = KEPT_S[span] // Span.DAY
             param = "since" if span is Span.DAY else "step"
             longer = "give a later since" if span is Span.DAY else "give a later since, or a longer step"

@@ -16,7 +16,7 @@ from millrace.levers import model_of
 from millrace.ports import Clock
 from millrace.ports.rollups import EndedRows, RollupStore
 from millrace.types import Past, Price, Status
-from millrace.types.rollup import KEPT_S, Cell, CellName, Grouping, Span
+from millrace.types.rollup import Cell, CellName, Grouping, Span, forgotten_before
 
 PAGE = 500  # requests that are added up at once: some 25 ms of another thread, between which the loop gets its turn
 WATCHED_S, UNWATCHED_S = 1.0, 5.0  # from one look to the next
@@ -78,6 +78,11 @@ class Rollups:
         self.turn = asyncio.Lock()  # whoever has it reads all of one moment, for nothing is added meanwhile
         self._watched = asyncio.Event()
         self._forget_at = 0.0
+        self._handed_over = asyncio.Event()
+
+    def hand_over(self) -> None:
+        """Leave what ends from now on to the next process, whose watchers would not be told what this one adds up."""
+        self._handed_over.set()
 
     def watch(self, watcher: Callable[[Ended], None]) -> None:
         """Call it about once a second with what has ended, from now on. It must not raise."""
@@ -94,10 +99,10 @@ class Rollups:
         return len(self._watchers)
 
     async def run(self) -> None:
-        """Look regularly, until cancelled."""
-        while True:
+        """Look regularly, until cancelled or handed over."""
+        while not self._handed_over.is_set():
             try:
-                while await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
+                while not self._handed_over.is_set() and await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
                     await asyncio.sleep(REST_S if self._is_busy() else 0)
                 self._forget()
                 wait_s = WATCHED_S if self._watchers else UNWATCHED_S
@@ -117,7 +122,7 @@ class Rollups:
 
         Where far more is behind, `run` does it, and nobody waits.
         """
-        if self.progress.behind > FAR:
+        if self.progress.behind > FAR or self._handed_over.is_set():
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -143,7 +148,7 @@ class Rollups:
 
     def _added(self, rows: Sequence[Past]) -> tuple[list[Cell], Ended]:
         standard, now = self._standard(), self._wall()
-        minutes_since = now - KEPT_S[Span.MINUTE]
+        minutes_since = forgotten_before(Span.MINUTE, now)
         groups: dict[_At, Sums] = {}
         for row in rows:
             span = Span.MINUTE if row.opened_at >= minutes_since else Span.HOUR
@@ -175,7 +180,7 @@ def cells_of(groups: Mapping[_At, Sums], now: float) -> Iterable[Cell]:
     tags: dict[_At, Sums] = {**groups}
     for span in Span:
         tags = _together(((name[0] // span * span, *name[1:]), sums) for name, sums in tags.items())
-        kept = {name: sums for name, sums in tags.items() if name[0] >= now - KEPT_S[span]}
+        kept = {name: sums for name, sums in tags.items() if name[0] >= forgotten_before(span, now)}
         tenants = _together(((at, tenant, model, ""), sums) for (at, tenant, model, _), sums in kept.items())
         of_all = _together(((at, "", model, ""), sums) for (at, _, model, _), sums in tenants.items())
         for grouping, cells in ((Grouping.TAG, kept), (Grouping.TENANT, tenants), (Grouping.ALL, of_all)):

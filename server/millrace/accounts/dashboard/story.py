@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from millrace.accounts import told
 from millrace.accounts.dashboard.figures import bill, dollars
-from millrace.accounts.dashboard.sums import Sums, escalation
-from millrace.levers import model_of
+from millrace.accounts.dashboard.sums import Sums
+from millrace.levers import escalation, model_of
 from millrace.types import CacheMode, Past, Price, Status
 from millrace.wire import dashboard as wire
 from millrace.wire.dashboard import Stage
@@ -46,7 +46,7 @@ def line(row: Past) -> wire.Line:
         user=row.user,
         reason=row.story.route,
         failed_check=row.check,
-        escalated=escalation(row) is not None,
+        escalated=escalation(row.strategy, row.calls, row.story, row.check) is not None,
         input_tokens=row.usage.input_tokens,
         output_tokens=row.usage.output_tokens,
         cost_usd=dollars(row.cost),

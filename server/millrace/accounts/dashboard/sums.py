@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from millrace.accounts.dashboard.buckets import bucket
 from millrace.accounts.durations import step_of
-from millrace.levers import Levers, faster, is_by_large, levers_of
+from millrace.levers import UNKNOWN, Levers, escalation, faster, is_by_large, levers_of
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -26,7 +26,6 @@ from millrace.types import (
 )
 
 VERSION = 1  # of what is kept; another one has the ledger added up anew
-UNKNOWN = "unknown"
 CUT = "max_output_tokens"  # why an answer is incomplete that was capped
 K = TypeVar("K", str, int)
 
@@ -160,7 +159,7 @@ class Sums(Struct, array_like=True):
             self.count(f"cache:{row.cache.value}")
         if row.calls and row.calls[0].tier in (Tier.SMALL, Tier.LARGE):
             self.count(f"first:{row.calls[0].tier}")
-        if (reason := escalation(row)) is not None:
+        if (reason := escalation(row.strategy, row.calls, row.story, row.check)) is not None:
             self.count(f"escalated:{reason}")
         for check in judged(row):
             self.count("checked")
@@ -178,23 +177,6 @@ class Sums(Struct, array_like=True):
         winner = next((call for call in row.calls if call.outcome in (Outcome.ANSWERED, Outcome.REVISED)), None)
         if winner is not None:
             self.count(f"won:{winner.tier}")
-
-
-def escalation(row: Past) -> str | None:
-    """Return why the large model was asked after the small one: the check that its answer failed, or its error.
-
-    None if it was not, or only raced against it.
-    """
-    gave_up = (Outcome.REVISED,) if row.strategy == Strategy.RACE else (Outcome.REVISED, Outcome.FAILED)
-    fell = (at for at, call in enumerate(row.calls) if call.tier == Tier.SMALL and call.outcome in gave_up)
-    first = next(fell, None)
-    if first is None or not any(call.tier == Tier.LARGE for call in row.calls[first + 1 :]):
-        return None
-    of_small = (each.check for each in row.story.judgements if each.tier is Tier.SMALL and each.check)
-    failed = next(of_small, row.check)
-    if failed is not None:
-        return failed
-    return row.story.failed[0][1] if row.story.failed else UNKNOWN
 
 
 def judged(row: Past) -> list[str | None]:

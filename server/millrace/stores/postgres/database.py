@@ -63,6 +63,10 @@ class PostgresDatabase:
             found.cancel()
             raise
 
+    async def scanned(self, operation: Operation, *, within_s: float) -> Any:
+        """Read many rows, as `scan` does, from the loop: no thread of the loop waits for it."""
+        return await _within(self._scans.submit(operation), within_s)
+
     async def commit(self, operation: Operation, *, within_s: float) -> Any:
         """Run an operation in a transaction; return its result once it is committed. Raises as `read` does.
 
