@@ -10,6 +10,7 @@ and added up here, by queries of this script. The exit code is 1 where a row is 
 import asyncio
 import json
 import random
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from tests.support.shared_servers import SharedServer, postgres_server
 NOW = 1_796_000_000.0
 SEEDED, RESPONSES = 5000, 3000
 DAYS = 30  # over which the rows are spread
-LONGEST_S = 1800.0
+LONGEST_S, LOOK_S = 3600.0, 0.05
 SUMS = "count(*), count(DISTINCT request_id), sum(cost_nanodollars), sum(saved_nanodollars), sum(input_tokens)"
 SUMS += ", sum(output_tokens), sum(length(calls)), sum(length(story))"
 QUERIES = {
@@ -60,16 +61,16 @@ def grown(folder: str, rows: int) -> None:
             progress.advance(task)
 
 
-def copied(folder: str, url: str, killed_after_s: float | None) -> tuple[int | None, float]:
-    """Run the copy; return its exit code, and for how many seconds it ran. None: it was killed."""
+def copied(folder: str, url: str, killed_at: int | None) -> tuple[int, float]:
+    """Run the copy; return its exit code, and for how many seconds it ran. It is killed once so many rows are there."""
     began = time.monotonic()
     with spawn("server", "db", "copy", f"sqlite:{folder}", url, cwd=REPOSITORY) as process:
-        try:
-            code = process.wait(LONGEST_S if killed_after_s is None else killed_after_s)
-        except Exception:
-            process.kill()
-            process.wait()
-            code = None
+        while process.poll() is None and time.monotonic() - began < LONGEST_S:
+            time.sleep(LOOK_S)
+            if killed_at is not None and arrived(url) >= killed_at:
+                break
+        process.kill()
+        code = process.wait()
     return code, time.monotonic() - began
 
 
@@ -101,9 +102,8 @@ def measured(server: SharedServer, rows: int, kills: int, rng: random.Random) ->
         grown(folder, rows)
         at: list[int] = []
         for number in range(kills):
-            while arrived(server.url) <= (at[-1] if at else 0):  # each time it gets on
-                code, _ = copied(folder, server.url, 4 + rng.random() * 8 * (number + 1))
-                assert code is None, "it ended before it was killed: use more rows"
+            code, _ = copied(folder, server.url, int(rows * (number + rng.uniform(0.1, 0.9)) / (kills + 1)))
+            assert code == -signal.SIGKILL, "it ended before it was killed: use more rows"
             at.append(arrived(server.url))
             click.echo(f"killed at row {at[-1]:,}", err=True)
         code, last_s = copied(folder, server.url, None)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from millrace import log
 from millrace.access.gate import Gate
@@ -35,7 +36,7 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
-from millrace.assembly.postgres import keys_of, sharing
+from millrace.assembly.postgres import Shared, keys_of, shared_archive, sharing
 from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -79,6 +80,9 @@ from millrace.stores.spending import SqliteSpending
 from millrace.telemetry.metrics import Metrics
 from millrace.web.chats import Chats
 from millrace.web.process import Process
+
+if TYPE_CHECKING:
+    from millrace.stores.postgres.archive import SharedArchive
 
 __all__ = [
     "assembled",
@@ -165,8 +169,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         await counting.load_encodings(live.funnels.catalog)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys = keys_of(database, None if shared is None else shared.database)
-        archive, judged = _archive(settings, database), _judged(settings, database)
-        routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
+        archive, judged = await _archive(settings, database, shared, parts), _judged(settings, looked_at)
+        routed, batch_store = SqliteRouter(looked_at, wall=WALL), SqliteBatches(database, wall=WALL)
         counted = SqliteRatios(database)
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
@@ -433,10 +437,14 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
     return present
 
 
-def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
-    ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
-    return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
+async def _archive(
+    settings: Settings, database: SqliteDatabase, shared: Shared | None, parts: AsyncExitStack
+) -> "SqliteArchive | SharedArchive":
+    ttl_s, max_bytes = settings.server.store_ttl_s, settings.server.store_bytes
+    own = SqliteArchive(database, ttl_s=ttl_s, disk_bytes=max_bytes, wall=WALL)
+    archive = shared_archive(own, database, shared, ttl_s=ttl_s, max_bytes=max_bytes, wall=WALL)
+    return await parts.enter_async_context(archive)
 
 
-def _judged(settings: Settings, database: SqliteDatabase) -> SqliteEvidence:
+def _judged(settings: Settings, database: Queries) -> SqliteEvidence:
     return SqliteEvidence(database, keep_days=settings.evidence.keep_days, wall=WALL)

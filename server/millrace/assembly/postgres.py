@@ -20,6 +20,7 @@ from millrace.stores.postgres.keys import SharedKeys
 from millrace.stores.router import SqliteRouter
 
 if TYPE_CHECKING:
+    from millrace.stores.postgres.archive import SharedArchive
     from millrace.stores.postgres.connection import Connection
     from millrace.stores.postgres.copies import Copy
     from millrace.stores.postgres.database import PostgresDatabase
@@ -68,6 +69,21 @@ async def opened_postgres(shared: SharedSettings) -> AsyncIterator["PostgresData
 def keys_of(local: SqliteDatabase, remote: "PostgresDatabase | None") -> KeyStore:
     """Return the keys of all replicas, or those of a data_dir alone."""
     return StoredKeys(local) if remote is None else SharedKeys(StoredKeys(remote), StoredKeys(local))
+
+
+@asynccontextmanager
+async def shared_archive(
+    own: SqliteArchive, local: SqliteDatabase, shared: Shared | None, *, ttl_s: float, max_bytes: int, wall: Clock
+) -> "AsyncIterator[SqliteArchive | SharedArchive]":
+    """Have the responses that this replica stores found at all, where PostgreSQL is configured."""
+    if shared is None:
+        yield own
+        return
+    from millrace.stores.postgres.archive import SharedArchive  # noqa: PLC0415 - only where it is used
+
+    archive = SharedArchive(own, local, shared.database, ttl_s=ttl_s, max_bytes=max_bytes, wall=wall)
+    async with running(archive.run()):
+        yield archive
 
 
 class Tables(NamedTuple):
