@@ -79,24 +79,26 @@ async def cache_control(data_dir: str, settings: CacheSettings) -> AsyncIterator
 
 
 @asynccontextmanager
-async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: CacheSettings) -> AsyncIterator[Reports]:
-    """Open what was judged in a folder, to be reported on; no server is needed, or disturbed."""
+async def evidence_reports(
+    data_dir: str, evidence: EvidenceSettings, cache: CacheSettings, shared: SharedSettings = ALONE
+) -> AsyncIterator[Reports]:
+    """Open what was judged, in PostgreSQL or a folder, to be reported on; no server is needed, or disturbed."""
     if not await asyncio.to_thread(Path(data_dir, FILE).exists):
         raise FileNotFoundError("it has no database yet")
 
     def opened(database: SqliteDatabase) -> Reports:
-        judged = SqliteEvidence(database, keep_days=evidence.keep_days, wall=WALL)
+        judged = SqliteEvidence(remote or database, keep_days=evidence.keep_days, wall=WALL)
         return judging.reports_of(evidence, cache, judged, SqliteLedger(database), WALL)
 
-    async with _kept(data_dir, opened) as reports:
+    async with opened_postgres(shared) as remote, _kept(data_dir, opened) as reports:
         yield reports
 
 
 @asynccontextmanager
 async def router_reports(
-    data_dir: str, settings: RouterSettings, *, create: bool = False
+    data_dir: str, settings: RouterSettings, shared: SharedSettings = ALONE, *, create: bool = False
 ) -> AsyncIterator[RouterReports]:
-    """Open what the router has learned in a folder, to be shown and changed; no server is needed, or disturbed.
+    """Open what the router has learned, in PostgreSQL or a folder, to be shown and changed; no server is disturbed.
 
     `create`: where no server was started yet, its database is made.
     """
@@ -104,9 +106,9 @@ async def router_reports(
         raise FileNotFoundError("it has no database yet")
 
     def opened(database: SqliteDatabase) -> RouterReports:
-        return router.reports_of(settings, SqliteRouter(database, wall=WALL), WALL)
+        return router.reports_of(settings, SqliteRouter(remote or database, wall=WALL), WALL)
 
-    async with _kept(data_dir, opened) as reports:
+    async with opened_postgres(shared) as remote, _kept(data_dir, opened) as reports:
         yield reports
 
 

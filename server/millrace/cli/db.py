@@ -126,7 +126,9 @@ def check_tables(settings: Settings) -> None:
 
 
 def check_fitness(shared: SharedSettings) -> None:
-    """Exit with what helps where PostgreSQL has the tables of another version, or does not answer."""
+    """Exit with what helps where PostgreSQL, if one is configured, has other tables, or does not answer."""
+    if shared.postgres is None:
+        return
     found = _run(shared, postgres.tables)
     if found is not None and found.fault:
         configuration.exit_with_faults([Fault("shared.postgres", found.fault)], "no tables")

@@ -227,9 +227,8 @@ def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awa
     if folder is None:
         loaded = configuration.load(config)
         folder, shared = loaded.server.data_dir, loaded.shared
-    if shared.postgres is not None:
-        check_fitness(shared)
-    elif folder == IN_MEMORY:
+    check_fitness(shared)
+    if shared.postgres is None and folder == IN_MEMORY:
         fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so it cannot hold keys; name a folder")
         configuration.exit_with_faults([fault], "cannot store")
     try:

@@ -64,6 +64,7 @@ WHERE tenant = ? AND number = ?
 """
 _FORGET = "DELETE FROM router_states WHERE tenant = ? AND number <= ?"
 _FREEZE = "INSERT INTO router_frozen VALUES (?, ?) ON CONFLICT DO NOTHING"
+_THAW = "DELETE FROM router_frozen WHERE tenant = ?"
 _VERSION = "SELECT number, revision FROM router_states WHERE tenant = ? ORDER BY number DESC LIMIT 1"
 _SAVE_PROMISES = """
 INSERT INTO router_promises VALUES (1, ?, ?, ?)
@@ -153,9 +154,8 @@ class SqliteRouter:
         now = self._wall()
 
         def freeze(connection: Any) -> bool:
-            if frozen:
-                return connection.execute(_FREEZE, (tenant, now)).rowcount > 0
-            return connection.execute("DELETE FROM router_frozen WHERE tenant = ?", (tenant,)).rowcount > 0
+            changed: int = connection.execute(*((_FREEZE, (tenant, now)) if frozen else (_THAW, (tenant,)))).rowcount
+            return changed > 0
 
         changed: bool = await self._database.commit(freeze, within_s=WRITE_S)
         return changed
