@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import pytest
 
 from millrace.errors import MillraceError
@@ -17,6 +18,7 @@ from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.database import PostgresDatabase
 from tests.support.clock import ManualClock
 from tests.support.kept import response
+from tests.support.replicas import replicas
 from tests.support.shared_servers import SharedServer, postgres_server
 
 TTL_S = 3600.0
@@ -122,6 +124,29 @@ async def test_what_was_stored_before_there_was_postgresql_is_sent(
     assert count == (45,)
     await asyncio.to_thread(remote.close)
     database.close()
+
+
+async def test_over_http_it_is_found_and_deleted_at_another(server: SharedServer, tmp_path: Path) -> None:
+    connection = Connection(server.url, "http")
+    migrations.upgrade(connection, "http")
+    connection.close()
+    shared = {"postgres": server.url, "name": "http"}
+    async with replicas(2, shared, folder=tmp_path) as (here, there), aiohttp.ClientSession() as client:
+
+        async def status(method: str, url: str) -> int:
+            async with client.request(method, url) as answer:
+                return answer.status
+
+        asked = {"model": "auto", "input": "Hi", "store": True}
+        async with client.post(f"{here.url}/v1/responses", json=asked) as answer:
+            path = f"/v1/responses/{(await answer.json())['id']}"
+        async with asyncio.timeout(20):
+            while await status("GET", there.url + path) != 200:  # noqa: ASYNC110 - as a client sees it
+                await asyncio.sleep(0.05)
+            assert await status("DELETE", there.url + path) == 200
+            for url in (there.url, here.url):
+                while await status("GET", url + path) != 404:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
 
 
 async def test_while_postgresql_is_away_each_serves_its_own(

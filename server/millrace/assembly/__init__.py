@@ -36,7 +36,7 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
-from millrace.assembly.postgres import Shared, keys_of, shared_archive, sharing
+from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
 from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -169,7 +169,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await counting.load_encodings(live.funnels.catalog)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys = keys_of(database, None if shared is None else shared.database)
-        archive, judged = await _archive(settings, database, shared, parts), _judged(settings, looked_at)
+        archive, judged = _archive(settings, database, shared), _judged(settings, looked_at)
         routed, batch_store = SqliteRouter(looked_at, wall=WALL), SqliteBatches(database, wall=WALL)
         counted = SqliteRatios(database)
         await database.ready()
@@ -182,6 +182,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
+        await parts.enter_async_context(sending(archive, runs.kept.forget))
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, spending, present, WALL)
@@ -437,13 +438,10 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
     return present
 
 
-async def _archive(
-    settings: Settings, database: SqliteDatabase, shared: Shared | None, parts: AsyncExitStack
-) -> "SqliteArchive | SharedArchive":
+def _archive(settings: Settings, database: SqliteDatabase, shared: Shared | None) -> "SqliteArchive | SharedArchive":
     ttl_s, max_bytes = settings.server.store_ttl_s, settings.server.store_bytes
     own = SqliteArchive(database, ttl_s=ttl_s, disk_bytes=max_bytes, wall=WALL)
-    archive = shared_archive(own, database, shared, ttl_s=ttl_s, max_bytes=max_bytes, wall=WALL)
-    return await parts.enter_async_context(archive)
+    return archive_of(own, database, shared, ttl_s=ttl_s, max_bytes=max_bytes, wall=WALL)
 
 
 def _judged(settings: Settings, database: Queries) -> SqliteEvidence:

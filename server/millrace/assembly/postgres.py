@@ -1,7 +1,7 @@
 """What a process and the commands open of PostgreSQL. Nothing of it is imported unless it is configured."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,19 +71,26 @@ def keys_of(local: SqliteDatabase, remote: "PostgresDatabase | None") -> KeyStor
     return StoredKeys(local) if remote is None else SharedKeys(StoredKeys(remote), StoredKeys(local))
 
 
-@asynccontextmanager
-async def shared_archive(
+def archive_of(
     own: SqliteArchive, local: SqliteDatabase, shared: Shared | None, *, ttl_s: float, max_bytes: int, wall: Clock
-) -> "AsyncIterator[SqliteArchive | SharedArchive]":
-    """Have the responses that this replica stores found at all, where PostgreSQL is configured."""
+) -> "SqliteArchive | SharedArchive":
+    """Return the stored responses of all replicas, or those of a data_dir alone."""
     if shared is None:
-        yield own
-        return
+        return own
     from millrace.stores.postgres.archive import SharedArchive  # noqa: PLC0415 - only where it is used
 
-    archive = SharedArchive(own, local, shared.database, ttl_s=ttl_s, max_bytes=max_bytes, wall=wall)
+    return SharedArchive(own, local, shared.database, ttl_s=ttl_s, max_bytes=max_bytes, wall=wall)
+
+
+@asynccontextmanager
+async def sending(archive: "SqliteArchive | SharedArchive", forget: Callable[[str], object]) -> AsyncIterator[None]:
+    """Send what this replica stores. `forget` is told the ids of responses that others have deleted."""
+    if isinstance(archive, SqliteArchive):
+        yield
+        return
+    archive.on_deleted = forget
     async with running(archive.run()):
-        yield archive
+        yield
 
 
 class Tables(NamedTuple):

@@ -5,7 +5,7 @@ What was deleted stays in PostgreSQL for a while without its text, and whoever s
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from millrace.types import StoredResponse
 
 EVERY_S = 0.25  # between two looks for what is to be sent
 AGAIN_S = 1.0  # after a look that failed
-DELETED_S = 10.0  # between two looks for what others have deleted
+DELETED_S = 2.0  # between two looks for what others have deleted
 PAGE = 20  # responses that are sent at once; they may be large
 READ_S, SEND_S = 10.0, 30.0
 
@@ -78,6 +78,8 @@ class SharedArchive:
         self._own = own
         self._local = local
         self._remote = remote
+        self.on_deleted: Callable[[str], object] = lambda _: None  # told the id of what was deleted, on the loop
+        self._heeded: set[tuple[str, str]] = set()
         self._ttl_s = ttl_s
         self._wall = wall
         self._pruner = Pruner(remote.write, "responses", key="tenant, id", ttl_s=ttl_s, max_bytes=max_bytes, wall=wall)
@@ -161,11 +163,15 @@ class SharedArchive:
     async def heed(self) -> None:
         """Delete here what others have deleted. Raises `TimeoutError`."""
         since = self._wall() - self._ttl_s
-        gone: Sequence[tuple[Any, ...]] = await self._remote.scanned(
+        gone: list[tuple[str, str]] = await self._remote.scanned(
             lambda connection: connection.execute(_DELETED, (since,)).fetchall(), within_s=READ_S
         )
-        if gone:
-            await self._local.commit(lambda connection: connection.executemany(_DELETE, gone), within_s=READ_S)
+        fresh = [place for place in gone if place not in self._heeded]
+        if fresh:
+            await self._local.commit(lambda connection: connection.executemany(_DELETE, fresh), within_s=READ_S)
+        for _, response_id in fresh:
+            self.on_deleted(response_id)
+        self._heeded = set(gone)
 
 
 def _emptied(tenant: str, response_id: str, now: float, ttl_s: float, is_here: bool, connection: Any) -> bool:  # noqa: FBT001

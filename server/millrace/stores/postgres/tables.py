@@ -148,6 +148,7 @@ _RESPONSES = (
     )
     """,
     "CREATE INDEX responses_stored ON responses (stored_at, size)",
+    "CREATE INDEX responses_deleted ON responses (stored_at) WHERE size = 0",
 )
 
 _EVIDENCE = (
