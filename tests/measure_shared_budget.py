@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import click
@@ -51,6 +52,7 @@ class Round:
     ended: dict[str, int]
     sent_tokens: int  # by the model
     booked_tokens: int  # in all ledgers, at their highest
+    away: int  # times that a server found Redis away
     seconds: float
     deviations: list[str]
 
@@ -64,11 +66,13 @@ def main(rounds: int, seed: int, fault: str, output: Path | None) -> None:
     """See above."""
     log.configure(level="error")
     found = asyncio.run(measure(rounds, seed, fault))
-    table = Table("round", "fault", "after", "ended", "sent", "in the ledgers", "budget", "took")
+    table = Table("round", "fault", "after", "ended", "sent", "in the ledgers", "budget", "Redis away", "took")
     for number, each in enumerate(found, 1):
         ends = ", ".join(f"{how} {count}" for how, count in sorted(each.ended.items()))
         tokens = f"{each.sent_tokens:,}", f"{each.booked_tokens:,}", f"{FITS * TOKENS:,}"
-        table.add_row(str(number), each.fault, f"{each.after_s:.1f} s", ends, *tokens, f"{each.seconds:.0f} s")
+        table.add_row(
+            str(number), each.fault, f"{each.after_s:.1f} s", ends, *tokens, str(each.away), f"{each.seconds:.0f} s"
+        )
     console = Console(width=130)
     console.print(table)
     deviations = [deviation for each in found for deviation in each.deviations]
@@ -96,12 +100,12 @@ async def measure(rounds: int, seed: int, fault: str) -> list[Round]:
 async def _round(redis: SharedServer, name: str, chance: random.Random, fault: str) -> Round:
     with tempfile.TemporaryDirectory(prefix="millrace-budget-") as folder:
         async with Simulator(without_delays(SMALL)) as model, AsyncExitStack() as parts:
-            servers = []
+            servers, away = [], list[int]()
             for number in range(REPLICAS):
                 at = Path(folder, str(number))
-                at.mkdir()
-                servers.append(await parts.enter_async_context(_server(at, model.base_url, redis.url, name)))
-            urls = {url: process for url, process in servers}
+                at.mkdir()  # noqa: ASYNC240
+                servers.append(await parts.enter_async_context(_server(at, model.base_url, redis.url, name, away)))
+            urls = dict(servers)
             after_s = LONGEST_S * chance.random()
             began = asyncio.get_running_loop().time()
             http = await parts.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
@@ -120,7 +124,7 @@ async def _round(redis: SharedServer, name: str, chance: random.Random, fault: s
         deviations.append(f"{name}: {ended['completed']} answers were whole, of {FITS}")
     if sum(ended.values()) != ended["completed"] + ended["incomplete"] + ended["budget_exceeded"] + ended["left"]:
         deviations.append(f"{name}: requests ended otherwise: {dict(ended)}")
-    return Round(fault, after_s, dict(ended), sent, booked, seconds, deviations)
+    return Round(fault, after_s, dict(ended), sent, booked, sum(away), seconds, deviations)
 
 
 async def _strike(
@@ -146,13 +150,17 @@ async def _ask(
     http: aiohttp.ClientSession, urls: dict[str, "subprocess.Popen[str]"], number: int, chance: random.Random
 ) -> str:
     """Ask at any replica until the answer is something else than to come again; return how it ended."""
-    body = {"input": f"talk of {number} [tokens={TOKENS}] [rate=400]", "user": "ann", "millrace": {"cache": "off"}}
+    body: dict[str, Any] = {
+        "input": f"talk of {number} [tokens={TOKENS}] [rate=400]",
+        "user": "ann",
+        "millrace": {"cache": "off"},
+    }
     if number % 2:  # half of them reserve just what they cost, the others ten times as much
         body["max_output_tokens"] = TOKENS
     while True:
         url = chance.choice([*urls])
         try:
-            async with http.post(f"{url}/v1/responses", json=body | {"model": "small"}) as answer:
+            async with http.post(f"{url}/v1/responses", json=body) as answer:
                 document = await answer.json()
         except aiohttp.ClientError:
             return "left"  # the server was killed; the model may have answered
@@ -165,7 +173,7 @@ async def _ask(
 
 @asynccontextmanager
 async def _server(
-    folder: Path, model_url: str, redis_url: str, name: str
+    folder: Path, model_url: str, redis_url: str, name: str, away: list[int]
 ) -> AsyncIterator[tuple[str, "subprocess.Popen[str]"]]:
     models = "".join(
         f'[models.{tier}]\nupstream = "openai"\nbase_url = "{model_url}"\nmodel = "{tier}-model"\n'
@@ -185,6 +193,8 @@ async def _server(
             yield await asyncio.to_thread(address, process), process
         finally:
             process.kill()
+            assert process.stderr is not None
+            away.append(process.stderr.read().count("Redis is away"))
 
 
 def _booked(folder: Path) -> int:

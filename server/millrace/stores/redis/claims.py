@@ -15,6 +15,7 @@ from typing import NamedTuple
 LEASE_S = 15
 MINUTE_S = 61  # as the accounts count it, in whole seconds
 KEPT_S = 35 * 86_400
+PLENTY = 0.5  # of a budget: as long as more is left, who has asked within the last minute has some ahead
 
 _NOW = """
 local time = redis.call('TIME')
@@ -86,6 +87,9 @@ for i = 1, #rows, 2 do
     end
 end
 
+-- What was sent before the last claim, and comes after it, changes nothing: whoever sent it does not wait for it.
+if own and own[10] > given[16] then return {{1, 0, 0, 0, 0, 0, 0, 0}} end
+
 local more = own and math.max(0, settled - own[1]) or 0 -- of the day and month of the last claim, as far as is known
 own_day = math.max(own_day + (own and own[8] == tonumber(day) and more or 0), known_day)
 own_month = math.max(own_month + (own and own[9] == tonumber(month) and more or 0), known_month)
@@ -100,7 +104,10 @@ if limit_month then left = math.min(left or math.huge, limit_month - spent_month
 local booked, ahead = 0, 0
 if left then
     booked = math.max(cost, math.min(cost + more_cost, left))
-    if booked > 0 then ahead = math.max(0, math.floor((left - booked) / (2 * math.max(1, count)))) end
+    local is_plenty = left > {PLENTY} * math.min(limit_day or math.huge, limit_month or math.huge)
+    if booked > 0 or (is_plenty and given[9] > 0) then
+        ahead = math.max(0, math.floor((left - booked) / (2 * math.max(1, count))))
+    end
 end
 local function granted(used, more, limit, by_others)
     if limit then return math.max(used, math.min(used + more, limit - by_others)) end
@@ -111,7 +118,7 @@ local claim = {{
     granted(given[9], given[10], given[8], requests),
     granted(given[12], given[13], given[11], tokens),
     granted(given[15], given[10], given[14], in_flight),
-    now, tonumber(day), tonumber(month),
+    now, tonumber(day), tonumber(month), given[16],
 }}
 redis.call('HSET', KEYS[1], 'c:' .. own_name, cmsgpack.pack(claim))
 redis.call('EXPIRE', KEYS[1], {KEPT_S})
@@ -137,6 +144,7 @@ class Claim(NamedTuple):
     more_tokens: int
     limit_in_flight: int | None
     in_flight: int
+    number: int  # in the order of this process
 
     @property
     def arguments(self) -> list[str | int]:

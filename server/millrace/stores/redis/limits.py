@@ -4,12 +4,13 @@ One call is under way at a time. It carries the claims of all accounts that have
 two where one was just under way, and what is settled or reserved meanwhile waits for nothing. What a running answer
 reserves later is claimed ahead of it: a share of what nobody else needs.
 
-While Redis is away each replica goes on with a share of the limits. So it does for a while after Redis came back or was
-emptied, until all replicas have told what they have.
+While Redis is away each replica goes on with what it has ahead, and soon with a share of the limits. So it does for a
+while after Redis was emptied, until all replicas have told what they have.
 """
 
 import asyncio
 import hashlib
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -21,10 +22,11 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from millrace import log
+from millrace.errors import MillraceError
 from millrace.ports import Clock
 from millrace.pricing import NANODOLLAR, ZERO
 from millrace.principal import Limits
-from millrace.stores.accounts import DAY_S, NOWHERE, Account, Elsewhere, Held, Today
+from millrace.stores.accounts import DAY_S, NOWHERE, RETRY_MS, Account, Elsewhere, Held, Today, has_budget
 from millrace.stores.limits import MemoryLimiter
 from millrace.stores.redis.claims import BEAT, CLAIM, Claim, Granted, granted
 from millrace.stores.redis.link import CALL_S, RedisAwayError, RedisLink
@@ -32,7 +34,8 @@ from millrace.types.budget import AccountName, Reached
 
 BEAT_S = 1.0  # between two signs of life; also between two claims of what is used of a minute
 SETTLING_S = 3.0  # after Redis was emptied, until all replicas have told what they have
-AT_ONCE = 200  # claims that no request waits for
+SURELY_S = 1.5  # after which it is not this replica alone that finds Redis away
+AT_ONCE, PAUSE_S = 200, 0.1  # claims that no request waits for
 TOLD_S = 40 * 86_400  # for which it is known that an operator was told
 MOST_TOLD = 1000  # steps that wait
 
@@ -55,11 +58,14 @@ class SharedLimits:
         self._waiting: deque[Account] = deque()  # to be told of when there is time
         self._active: dict[Account, None] = {}  # those that claim something
         self._has_begun = False
-        self._settles_until = 0.0  # by the clock
+        self._settles_until = -math.inf  # by the clock
+        self._away_since: float | None = None
+        self._beat_at = -math.inf
+        self._number = 0  # of the last call
         self._reached: deque[Reached] = deque(maxlen=MOST_TOLD)
         self._tell: Callable[[Reached], None] = lambda _: None
         limiter.sharing = self
-        link.on_return(self._emptied)
+        link.on_return(self._returned)
 
     def told_once(self, tell: Callable[[Reached], None]) -> Callable[[Reached], None]:
         """Return what has a step told by one of the replicas."""
@@ -84,8 +90,10 @@ class SharedLimits:
                 with suppress(TimeoutError):  # then what is known must do
                     async with asyncio.timeout(CALL_S):
                         await self._round.wait()
-            is_alone = self._link.is_away or self._settles
-            self._alone(each for each in held if is_alone or each[0].elsewhere is NOWHERE)
+            if self._link.is_away or self._settles:
+                self._alone(held)
+            if any(account.elsewhere is NOWHERE and has_budget(limits) for account, limits in held):
+                raise MillraceError("rate_limit_exceeded", _UNKNOWN, retry_after_ms=RETRY_MS)
             yield
         finally:
             for account, _ in held:
@@ -113,17 +121,18 @@ class SharedLimits:
 
     async def run(self) -> None:
         """Tell of what changes, until cancelled; then of what is left, and that this replica is gone."""
-        beat_at = self._clock()
         try:
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, beat_at - self._clock())):
+                    most = PAUSE_S if self._waiting else BEAT_S
+                    async with asyncio.timeout(min(most, max(0.0, self._beat_at - self._clock()))):
                         await self._due.wait()
                 self._due.clear()
-                beats = self._clock() >= beat_at
+                beats = self._clock() >= self._beat_at
                 if beats:
-                    beat_at = self._clock() + BEAT_S
-                    self._waiting.extend(account for account in self._active if account not in self._changed)
+                    self._beat_at = self._clock() + BEAT_S
+                    if not self._waiting:
+                        self._waiting.extend(self._active)
                 await self._told(beats=beats)
                 while self._reached:
                     await self._told_of(self._reached.popleft())
@@ -139,8 +148,7 @@ class SharedLimits:
         accounts = [*changed]
         while self._waiting and len(accounts) < len(changed) + AT_ONCE:
             accounts.append(self._waiting.popleft())
-        if self._waiting:
-            self._due.set()
+        self._number += 1
         today, claims = None, list[Claim]()
         while today is not self._limiter.today:  # it may become midnight meanwhile
             today = self._limiter.today
@@ -149,11 +157,11 @@ class SharedLimits:
         try:
             beat, *replies = await self._link.ask(lambda redis: self._send(redis, today, accounts, claims, beats=beats))
         except RedisAwayError:
-            self._alone((account, account.limits) for account in [*self._active, *accounts])
+            self._alone([(account, account.limits) for account in {**self._active, **dict.fromkeys(accounts)}])
         except RedisError as error:
             log.get().error("limits were not shared", exc_info=error)
-            self._alone((account, account.limits) for account in accounts)
         else:
+            self._away_since = None
             if beat is not None:
                 self._lives(*beat)
             self._apply(accounts, claims, settled, [granted(reply) for reply in replies])
@@ -203,6 +211,7 @@ class SharedLimits:
             more_tokens=account.wanted_tokens,
             limit_in_flight=limits.in_flight,
             in_flight=account.in_flight,
+            number=self._number,
         )
 
     def _lives(self, was_known: int, replicas: int) -> None:
@@ -215,12 +224,17 @@ class SharedLimits:
     def _settles(self) -> bool:
         return self._clock() < self._settles_until
 
+    def _returned(self) -> None:
+        """Find out what Redis has kept, and tell it all."""
+        self._waiting = deque(self._limiter.accounts)
+        self._beat_at = -math.inf
+        self._due.set()
+
     def _emptied(self) -> None:
         """Go on with a share until all replicas have told what they have: Redis may have lost it."""
         self._settles_until = self._clock() + SETTLING_S
-        self._alone((account, account.limits) for account in self._active)
+        self._alone([(account, account.limits) for account in self._active])
         self._waiting = deque(self._limiter.accounts)
-        self._due.set()
 
     def _apply(
         self, accounts: list[Account], claims: list[Claim], settled: list[Decimal], replies: list[Granted]
@@ -251,9 +265,19 @@ class SharedLimits:
             )
 
     def _alone(self, held: Iterable[tuple[Account, Limits]]) -> None:
-        """Give accounts a share of their limits, to be used without asking."""
+        """Give accounts a share of their limits, to be used without asking, unless Redis may be there for the others.
+
+        Until that is clear, they have what was granted before. While all tell what they have, what is not known of an
+        account is not given away.
+        """
+        now = self._clock()
+        if not self._settles:
+            self._away_since = now if self._away_since is None else self._away_since
+            if now - self._away_since < SURELY_S:
+                return
         for account, limits in held:
-            account.elsewhere = _share(account, limits, self.replicas)
+            if account.elsewhere is not NOWHERE or not self._settles:
+                account.elsewhere = _share(account, limits, self.replicas)
 
     async def _told_of(self, reached: Reached) -> None:
         """Have an operator told of a step, unless another replica has; with Redis away, in any case."""
@@ -321,4 +345,5 @@ def _sha(script: str) -> str:
     return _SHAS[script]
 
 
+_UNKNOWN = "what other replicas have spent of a budget cannot be asked just now; retry in a second"
 _SHAS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (BEAT, CLAIM)}

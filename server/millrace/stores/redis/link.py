@@ -41,6 +41,7 @@ class RedisLink:
             max_connections=CONNECTIONS,
             timeout=CALL_S,
             socket_connect_timeout=CONNECT_S,
+            socket_timeout=None,  # each call has a deadline; by default a read that blocks longer would be an error
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
         )
