@@ -37,7 +37,7 @@ from millrace.assembly.opened import (
     served,
 )
 from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
-from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions
+from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions, sharing_limits
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
@@ -188,6 +188,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL)
         limiter, renew_webhook = await parts.enter_async_context(limits)
+        await parts.enter_async_context(sharing_limits(link, limiter, database, epoch, present, CLOCK))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
