@@ -22,7 +22,7 @@ from millrace.stores.router import SqliteRouter
 if TYPE_CHECKING:
     from millrace.stores.postgres.archive import SharedArchive
     from millrace.stores.postgres.connection import Connection
-    from millrace.stores.postgres.copies import Compared as Compared, Copy
+    from millrace.stores.postgres.copies import Compared as Compared, Copy  # noqa: PLC0414 - a command names it
     from millrace.stores.postgres.database import PostgresDatabase
     from millrace.stores.postgres.shipper import Shipper
 
