@@ -19,7 +19,7 @@
 import { Answer } from "./answer.js";
 import { Connection } from "./connection.js";
 import { lostError, MillraceError } from "./errors.js";
-import { connectError, defaultUrl, openedWith } from "./handshake.js";
+import { addressOf, connectError, defaultUrl, openedWith } from "./handshake.js";
 import { requestBody } from "./request.js";
 
 export { Answer } from "./answer.js";
@@ -177,14 +177,15 @@ export class Client {
 
   /** Close the connection. Answers that have not ended fail with `connection_lost`. */
   close() {
-    this.#failAll(lostError(), { code: 1000, reason: "" });
+    this.#failAll(lostError("the client is closed"), { code: 1000, reason: "" });
     for (const connection of [...this.#draining, this.#connection]) connection?.close();
     return this.closed;
   }
 
   /** Open a connection; called by `connect`. */
   async open() {
-    const { url = defaultUrl(), key, ticket, negotiate = true, WebSocket, fetch = globalThis.fetch } = this.#options;
+    const { url: given = defaultUrl(), key, ticket, negotiate = true, WebSocket, fetch = globalThis.fetch } = this.#options;
+    const url = addressOf(given);
     const way = { url, key, ticket, negotiate, WebSocket, fetch };
     const opened = await openedWith(way);
     const socket = new (WebSocket ?? globalThis.WebSocket)(url, opened);

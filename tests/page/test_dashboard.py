@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -191,6 +192,24 @@ async def test_everybody_can_use_it_at_every_width(browser: Browser, past: Runni
     assert await page.evaluate(paper) != before
     await page.reload()
     await expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    assert complaints == []
+
+
+async def test_a_long_tag_takes_no_place_from_the_numbers(browser: Browser, start: Start, tmp_path: Path) -> None:
+    past = over_days(time.time(), 1.0, 30, tenant="anonymous")
+    fill(str(tmp_path), (replace(row, tag="x" * 64) for row in past))
+
+    async with start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))) as running:
+        page, complaints = await opened(browser, running.url)
+        name = page.locator("#card-tags").get_by_role("button", name="x" * 64)
+        await expect(name).to_be_visible()
+        hidden = await page.locator("#card-tags .scroll").evaluate("(box) => box.scrollWidth - box.clientWidth")
+        within = await name.evaluate("(button) => button.offsetWidth <= button.parentElement.clientWidth")
+        first = await page.locator("#requests-table tbody th").first.bounding_box()
+    assert hidden <= 0
+    assert within
+    assert first is not None
+    assert first["width"] < 200
     assert complaints == []
 
 

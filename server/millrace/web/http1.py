@@ -84,15 +84,21 @@ class TimedHttp(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timers, and drop what refers back here, or only the garbage collector would find this connection.
+
+        uvicorn's own timer, for the next request, would keep one that was reset.
+        """
         self._stop()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self.scope = self.cycle = cast("Any", None)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the connection over to the WebSocket protocol, whose pings notice a dead peer."""
         self._stop()
         self._awaited = h11.SWITCHED_PROTOCOL
         super().handle_websocket_upgrade(event)
+        self.scope = cast("Any", None)  # it refers back here, and this is not needed while the WebSocket is open
         frames, _ = self.conn.trailing_data  # of a client that does not wait for the answer
         if frames:
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(frames)

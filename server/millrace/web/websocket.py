@@ -319,9 +319,10 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._abort_soon()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """The application is done: drop the connection soon, read or not."""
+        """The application is done: drop the connection soon, read or not, and what refers back to it."""
         super().on_task_complete(task)
         self._abort_soon()
+        self.scope = cast("Any", None)
 
     def _abort_soon(self) -> None:
         self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
@@ -329,6 +330,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the peer is gone. A transport that is lost while it is paused never resumes."""
         super().connection_lost(exc)
+        self.conn.parser.close()  # it refers back to the connection
         self._slices.clear()
         if self._reading is not None:
             self._reading.cancel()
