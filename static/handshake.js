@@ -5,6 +5,7 @@ import { ConnectionFailedError, errorOf } from "./errors.js";
 
 export const SUBPROTOCOL = "millrace.v1";
 const NO_WEBSOCKET = "there is no WebSocket: use Node 22 or later, or pass a class: connect({ WebSocket })";
+const WRITE = 'write connect({ url: "wss://millrace.example/v1/responses" })';
 
 /**
  * @typedef {object} Way How a connection is opened.
@@ -33,10 +34,21 @@ export async function openedWith({ url, key, ticket: option, negotiate, WebSocke
   return [...offered, ...(ticket ? [`millrace.ticket.${ticket}`] : [])];
 }
 
+/**
+ * Return the address of a server's WebSocket: one without a path is completed, and may be written with http too.
+ * @param {string} url
+ */
+export function addressOf(url) {
+  if (!URL.canParse(url)) throw new ConnectionFailedError(`url: ${JSON.stringify(url)} is no address; ${WRITE}`);
+  const parts = new URL(url);
+  const scheme = parts.protocol.replace("http", "ws");
+  return `${scheme}//${parts.host}${parts.pathname.replace(/^\/(v1\/?)?$/, "/v1/responses")}${parts.search}`;
+}
+
 /** The address of the server of this page. */
 export function defaultUrl() {
   if (typeof location === "undefined") {
-    throw new ConnectionFailedError('url: missing; write connect({ url: "wss://millrace.example/v1/responses" })');
+    throw new ConnectionFailedError(`url: missing; ${WRITE}`);
   }
   return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/responses`;
 }

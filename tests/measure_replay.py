@@ -1,15 +1,17 @@
 """How well a replay predicts: a workload is run under some settings, replayed under others, and run again under those.
 
-    python -m tests.measure_replay [--requests 5000] [--seed 1] [--cold]
+    python -m tests.measure_replay [--requests 5000] [--seed 1 --seed 2] [--cold]
 
-Wanted: unchanged, the ledger to the nanodollar; changed, the cost within 5 %, hit rate and split within 2 points.
+Wanted: unchanged, the ledger to the nanodollar; changed, the cost within 5 %, hit rate and split within 2 points. What
+is not so is printed in red, and the exit code is 1.
 
 All runs begin with what a router has learned from as many other questions, as a server does that has had traffic. With
-`--cold` it begins with nothing, and learns something else under other settings: no replay knows that.
+`--cold` it begins with nothing, and learns all that it knows in the window: something else under other settings.
 """
 
 import asyncio
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +28,7 @@ from millrace.stores.database import FILE
 from millrace.wire import replay as wire
 from tests.support.replayed import Asked, ran, replayed, workload
 
+MOST_OFF, MOST_POINTS = 5.0, 2.0  # per cent of the cost, points of hit rate and split
 WAS: dict[str, dict[str, Any]] = {"cache": {"max_wrong_hit_rate": 0.2}, "router": {"large_share": 0.5}}
 CASES: dict[str, dict[str, dict[str, Any]]] = {
     "share 0.5 -> 0.3": {"cache": {"max_wrong_hit_rate": 0.2}, "router": {"large_share": 0.3}},
@@ -64,8 +67,8 @@ def with_what_was_learned(folder: Path, earlier: Path | None) -> Path:
     return folder
 
 
-async def measured(asked: list[Asked], earlier: list[Asked], seed: int, cases: tuple[str, ...]) -> None:
-    """Print all figures. `earlier` are the questions that a router learns from before."""
+async def measured(asked: list[Asked], earlier: list[Asked], seed: int, cases: tuple[str, ...]) -> bool:
+    """Print all figures, and return whether they are as wanted. A router has learned from the `earlier` questions."""
     console = Console(width=140)
     with TemporaryDirectory() as folder:
         before = Path(folder, "before") if earlier else None
@@ -82,34 +85,49 @@ async def measured(asked: list[Asked], earlier: list[Asked], seed: int, cases: t
             anew = with_what_was_learned(Path(folder, name.replace(" ", "_")), before)
             again = await ran(anew, asked, shows=True, sections=sections)
             real = (await replayed(again)).happened
-            _rows(table, name, same.happened, said, real)
+            exact &= _rows(table, name, same.happened, said, real)
         console.print(table)
+        return exact
 
 
-def _rows(table: Table, name: str, was: wire.ShownFigures, said: wire.ShownFigures, real: wire.ShownFigures) -> None:
+def _rows(table: Table, name: str, was: wire.ShownFigures, said: wire.ShownFigures, real: wire.ShownFigures) -> bool:
+    """Add the rows of one change, and return whether all are as wanted."""
     off = 100 * (said.cost_usd / real.cost_usd - 1)
+    is_close = abs(off) <= MOST_OFF
     bounds = f"{said.cost_usd:.4f} ({said.low_usd:.4f}-{said.high_usd:.4f})"
-    table.add_row(name, "dollars", f"{was.cost_usd:.4f}", bounds, f"{real.cost_usd:.4f}", f"{off:+.2f} %", "5 %")
+    shown = _marked(f"{off:+.2f} %", is_close)
+    table.add_row(name, "dollars", f"{was.cost_usd:.4f}", bounds, f"{real.cost_usd:.4f}", shown, f"{MOST_OFF:g} %")
     for what in ("hit_rate", "large_share"):
         before, predicted, found = (getattr(each, what) for each in (was, said, real))
-        points = f"{100 * (predicted - found):+.2f}"
-        table.add_row("", what, f"{before:.2%}", f"{predicted:.2%}", f"{found:.2%}", points, "2 points")
+        points = 100 * (predicted - found)
+        is_near = abs(points) <= MOST_POINTS
+        is_close &= is_near
+        shown = _marked(f"{points:+.2f}", is_near)
+        table.add_row("", what, f"{before:.2%}", f"{predicted:.2%}", f"{found:.2%}", shown, f"{MOST_POINTS:g} points")
     counts = [f"{each.exact}/{each.semantic}/{each.joined}" for each in (was, said, real)]
     table.add_row("", "exact/semantic/joined", *counts)
     table.add_row("", "escalated", *(f"{each.escalated:.0f}" for each in (was, said, real)))
     table.add_row("", "wrong hits", *(f"{each.wrong_hits:.1f}" for each in (was, said, real)), end_section=True)
+    return is_close
+
+
+def _marked(figure: str, is_close: bool) -> str:
+    return figure if is_close else f"[red]{figure}[/red]"
 
 
 @click.command()
 @click.option("--requests", default=5000, show_default=True)
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", "seeds", multiple=True, type=int, default=(1,), show_default=True, help="One after another.")
 @click.option("--case", "cases", multiple=True, type=click.Choice([*CASES]), help="Only these changes.")
 @click.option("--cold", is_flag=True, help="Begin each run with a router that has learned nothing.")
-def main(*, requests: int, seed: int, cases: tuple[str, ...], cold: bool) -> None:
+def main(*, requests: int, seeds: tuple[int, ...], cases: tuple[str, ...], cold: bool) -> None:
     """Run, replay, and run again."""
     log.configure(level="error")
-    earlier = [] if cold else workload(requests, seed + 1000)
-    asyncio.run(measured(workload(requests, seed), earlier, seed, cases))
+    is_close = True
+    for seed in seeds:
+        earlier = [] if cold else workload(requests, seed + 1000)
+        is_close &= asyncio.run(measured(workload(requests, seed), earlier, seed, cases))
+    sys.exit(0 if is_close else 1)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._fail_all(lost_error())
+        self._fail_all(lost_error("the client is closed"))
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
@@ -105,8 +105,10 @@ class Client:
 
         `options` are those of Millrace (`strategy`, `delivery`, `cache`, `deadline_ms`, `max_cost_usd`,
         `on_disconnect`, `idempotency_key`, ...) and any field of the Responses API (`instructions`, `tools`, `store`,
-        `previous_response_id`, `text`, `metadata`, ...). An option that is None is not sent.
+        `previous_response_id`, `text`, `metadata`, ...). An option that is None is not sent. Raises `RuntimeError` if
+        the client was not opened.
         """
+        self._check_open()
         event_id = f"ev_{next(self._numbers)}"
         fields = {"event_id": event_id, "input": input, "model": model, **request_fields(options)}
         stream = Stream(event_id, lane, self._cancel, fields)
@@ -130,6 +132,7 @@ class Client:
 
         `epoch` is that of the `hello` under which the request was sent. Another process answers `resume_expired`.
         """
+        self._check_open()
         stream = Stream(f"ev_{next(self._numbers)}", None, self._cancel)
         stream.id, stream.seen = response_id, after
         stream.epoch = epoch or (self.hello.epoch if self.hello else None)
@@ -207,6 +210,11 @@ class Client:
             else:
                 stream.fail(lost_error())
 
+    def _check_open(self) -> None:
+        """Raise `RuntimeError` before the client was opened: nothing would ever send the request."""
+        if self._latest is None and self._fatal is None:
+            raise RuntimeError("the client is not open; use it in an `async with` block")
+
     async def _open(self) -> Connection:
         ticket = await self._ticket() if callable(self._ticket) else self._ticket
         return await open_connection(
@@ -229,7 +237,7 @@ class Client:
 
     def _connect_if_idle(self) -> None:
         """Connect again for a new request after an earlier reconnect gave up."""
-        if self._latest is not None and self._connection is None and (self._opening is None or self._opening.done()):
+        if self._connection is None and (self._opening is None or self._opening.done()):
             self._reconnect(0.0)
 
     def _reconnect(self, delay_s: float) -> None:
@@ -266,7 +274,11 @@ class Client:
         elif stream.id is None:
             self._retry_if_safe(stream)
         elif self.hello is None or stream.epoch != self.hello.epoch:
-            self._retry_if_safe(stream, MillraceError("resume_expired", _GONE))
+            expired = MillraceError("resume_expired", _GONE)
+            if stream.is_cancelled:
+                stream.fail(expired)  # it ended with its process
+            else:
+                self._retry_if_safe(stream, expired)
         else:
             self._connection.resume(stream)
             if stream.is_cancelled:
@@ -280,12 +292,15 @@ class Client:
             stream.fail(error or lost_error(_NOT_RESENT))
 
     def _resend(self, stream: Stream) -> None:
+        """Send a request again. One that was cancelled is cancelled again, as it may still run under its key."""
         stream.begin_again()
         if stream.asked_lane is not None and self._connection is not None:
             self._connection.ask(stream)
         else:
             self._unsent.append(stream)
             self.lane_freed()
+        if stream.is_cancelled:
+            self._cancel(stream)
 
     def _fail_all(self, error: Exception) -> None:
         """Fail every stream that waits for a connection, and every later request."""
@@ -300,7 +315,7 @@ class Client:
         self._unresumed.clear()
 
     def _cancel(self, stream: Stream) -> None:
-        stream.is_cancelled = True  # it is not repeated; one that is resumed is cancelled then, for its terminal event
+        stream.is_cancelled = True  # one that is resumed or sent again is cancelled then, for its terminal event
         connections = (*self._draining, *([self._connection] if self._connection else []))
         carrier = next((connection for connection in connections if connection.carries(stream)), None)
         if carrier is not None:

@@ -74,8 +74,9 @@ export class FilterBar {
     const names = ["", ...groups.map((group) => group.name)];
     if (this.#shown[name] && !names.includes(this.#shown[name])) names.push(this.#shown[name]);
     if ([...select.options].map(({ value }) => value).join("\n") === names.join("\n")) return;
-    const texts = /** @type {Record<string, string>} */ ({ "": all, "*": "All tenants" });
-    select.replaceChildren(...names.map((value) => make("option", { value }, texts[value] ?? groupName(value))));
+    /** @param {string} value */
+    const text = (value) => (value === "" ? all : name === "tenant" && value === "*" ? "All tenants" : groupName(value));
+    select.replaceChildren(...names.map((value) => make("option", { value }, text(value))));
   }
 
   /**

@@ -86,7 +86,8 @@ export function groupRows(groups) {
 /** @param {string} name Of a model, tag or tenant. */
 export function groupName(name) {
   const names = /** @type {Record<string, string>} */ ({ "(cache)": "a cache", "(none)": "none", "(others)": "all others" });
-  return names[name] ?? name;
+  if (!name.trim()) return JSON.stringify(name); // a link has to be seen
+  return Object.hasOwn(names, name) ? names[name] : name;
 }
 
 /**

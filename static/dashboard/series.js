@@ -20,6 +20,18 @@ export function stacked(lines) {
 }
 
 /**
+ * Return the places of values with none beside them, which no line would show, so that they are drawn as dots; null if
+ * there are none. A server that has just begun has one step with values.
+ * @param {Values} values
+ */
+export function alone(values) {
+  /** @param {number} place */
+  const isNone = (place) => (values[place] ?? null) === null;
+  const places = [...values.keys()].filter((place) => !isNone(place) && isNone(place - 1) && isNone(place + 1));
+  return places.length ? places : null;
+}
+
+/**
  * Return the place of the time that is nearest; -1 without times.
  * @param {number[]} times Ascending.
  * @param {number} time

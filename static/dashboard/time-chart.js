@@ -4,7 +4,7 @@
 import { colour } from "./colours.js";
 import { make, setAttribute, setText } from "./dom.js";
 import { axes, Plot } from "./plot.js";
-import { closer, moved, nearest, stacked } from "./series.js";
+import { alone, closer, moved, nearest, stacked } from "./series.js";
 import { Table } from "./table.js";
 import { clock, moment } from "./units.js";
 
@@ -113,6 +113,8 @@ export class TimeChart {
   /** @returns {Omit<uPlot.Options, "width" | "height">} */
   #options() {
     const { lines, format, axis = format, width = 44, stacked: areas, between } = this.#about;
+    /** @type {(chart: uPlot, place: number) => number[] | null} */
+    const dots = (chart, place) => (areas ? null : alone(/** @type {Values} */ (chart.data[place])));
     const series = lines.map(({ name, tone, dash }) => ({
       label: name,
       stroke: () => colour(tone),
@@ -120,7 +122,7 @@ export class TimeChart {
       width: areas ? 0 : 1.75,
       dash,
       spanGaps: false,
-      points: { show: false },
+      points: { show: false, size: 5, fill: () => colour(tone), filter: dots },
     }));
     return {
       padding: [8, 8, 0, 0],

@@ -14,6 +14,11 @@
  * @returns {Promise<string[]>}
  */
 export function openedWith({ url, key, ticket: option, negotiate, WebSocket, fetch }: Way): Promise<string[]>;
+/**
+ * Return the address of a server's WebSocket: one without a path is completed, and may be written with http too.
+ * @param {string} url
+ */
+export function addressOf(url: string): string;
 /** The address of the server of this page. */
 export function defaultUrl(): string;
 /**

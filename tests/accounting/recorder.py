@@ -26,6 +26,7 @@ class RecordedCall(Call):
         super().__init__(stats)
         self.question = -1
         self.input_tokens = self.cached_tokens = 0
+        self.began_at = time.monotonic()
         self.sent_at = array("d")  # of each token
         self.ended_at = 0.0
         self.has_finished = False

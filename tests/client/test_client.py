@@ -196,3 +196,19 @@ async def test_a_keyed_request_is_repeated_on_a_new_connection(millrace: Running
 def test_the_ways_to_write_an_address(written: str, meant: str) -> None:
     """A base URL as SDKs take it works too."""
     assert endpoint(written) == meant
+
+
+async def test_a_client_that_is_not_open_says_so() -> None:
+    """Before it is opened a request would wait for ever; once it is closed, it is not the connection's fault."""
+    client = Client("ws://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match="not open"):
+        await client.ask("Hi")
+    with pytest.raises(RuntimeError, match="not open"):
+        client.resume("resp_1", epoch="one")
+
+
+async def test_a_client_that_is_closed_says_so(millrace: Running) -> None:
+    async with Client(millrace.url) as client:
+        pass
+    with pytest.raises(ConnectionLostError, match="the client is closed"):
+        await client.ask("Hi")

@@ -35,6 +35,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
     assert "auto, small, large, small-model, large-model, gpt-4o, mini" in raised.value.message
     assert len(raised.value.message) < 250
+    with pytest.raises(MillraceError, match="auto, small, large"):
+        CATALOG.resolve("", None)
 
 
 def test_what_a_catalog_lists() -> None:
@@ -54,6 +56,7 @@ WILD = Catalog(SMALL, LARGE, {"gpt-4o": "large", "*": "small"}, Strategy.CASCADE
         ("auto", ("auto", Strategy.CASCADE)),
         ("large-model", ("large-model", Strategy.LARGE)),
         ("*", ("small", Strategy.SMALL)),
+        ("", ("small", Strategy.SMALL)),
     ],
 )
 def test_an_unknown_name_is_what_the_wildcard_stands_for(name: str, resolved: tuple[str, Strategy]) -> None:

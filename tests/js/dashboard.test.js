@@ -8,7 +8,7 @@ import { headlineTexts, sparkPath } from "../../static/dashboard/headline.js";
 import { answeredBy, escalation } from "../../static/dashboard/names.js";
 import * as panels from "../../static/dashboard/panels.js";
 import { requestRow, withNew } from "../../static/dashboard/request-rows.js";
-import { closer, moved, nearest, stacked } from "../../static/dashboard/series.js";
+import { alone, closer, moved, nearest, stacked } from "../../static/dashboard/series.js";
 import { callRows, nearRows, scoreOf, stageRows, storySentence, verdictRows } from "../../static/dashboard/story-rows.js";
 import { clock, counted, percentage, period, quantity, rate, shortDuration, shortMoney } from "../../static/dashboard/units.js";
 import { waterfallNotes, waterfallRows } from "../../static/dashboard/waterfall.js";
@@ -186,6 +186,16 @@ test("the row of a request says who answered, or how it ended", () => {
   assert.equal(answeredBy(line({ cache: "joined" })), "joined");
   const revised = requestRow(line({ source: "large", escalated: true, failed_check: "unsure" }), now);
   assert.ok(texts(revised)[2].startsWith("It was unsure; small first"));
+});
+
+test("a value with none beside it is a dot, since no line would show it", () => {
+  assert.deepEqual(alone([null, 3, null, 1, 2, null, 0]), [1, 6]);
+  assert.deepEqual(alone([5]), [0]);
+  assert.equal(alone([1, 2, null]), null);
+});
+
+test("any tag can be read and clicked", () => {
+  assert.deepEqual(["(none)", "shop", "constructor", " "].map(panels.groupName), ["none", "shop", "constructor", '" "']);
 });
 
 test("charts: stacked lines, shares without a request, and the request that a point tells of", () => {

@@ -322,6 +322,17 @@ test("a connection closed for good ends every answer, and refuses new ones", asy
 test("close says goodbye", async () => {
   const { client } = await connected();
   assert.equal((await client.close()).code, 1000);
+  await assert.rejects(client.ask("Why?"), { code: "connection_lost", message: "the client is closed" });
+});
+
+test("an address without a path is completed, and one that is none is an error that says so", async () => {
+  for (const url of ["ws://millrace.test", "http://millrace.test/", "ws://millrace.test/v1", URL_]) {
+    await connected({ url });
+    assert.equal(FakeSocket.last.url, URL_, url);
+  }
+  await connected({ url: "wss://millrace.test/proxied/v1/responses?a=1" });
+  assert.equal(FakeSocket.last.url, "wss://millrace.test/proxied/v1/responses?a=1");
+  await assert.rejects(connected({ url: "nonsense" }), { code: "connection_failed", message: /"nonsense" is no address/ });
 });
 
 test("no connection is an error with a code", async () => {

@@ -8,6 +8,7 @@ from typing import Any
 
 from millrace.simulator import LARGE, SMALL, Simulator
 from tests.support.server import Running, configuration_for, serving, without_delays
+from tests.support.shared_servers import free_port
 
 
 @asynccontextmanager
@@ -29,7 +30,9 @@ async def replicas(
                 configuration["server"]["data_dir"] = str(folder / f"replica{number}")
             for section, keys in (sections | {"shared": shared}).items():
                 configuration[section] = configuration.get(section, {}) | deepcopy(keys)
+            port = free_port()
+            configuration["shared"]["address"] = f"http://127.0.0.1:{port}"
             connections: set[Any] = set()
-            url = await parts.enter_async_context(serving(configuration, connections=connections))
+            url = await parts.enter_async_context(serving(configuration, connections=connections, port=port))
             running.append(Running(url, small, large, connections))
         yield running

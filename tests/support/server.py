@@ -60,6 +60,7 @@ async def serving(
     ws: Any = BatchingWebSocket,
     connections: set[Any] | None = None,
     environ: Mapping[str, str] = MappingProxyType({}),
+    port: int = 0,
 ) -> AsyncIterator[str]:
     """Run a server in this loop; yield its URL. `ws` is uvicorn's choice of a WebSocket protocol.
 
@@ -74,7 +75,8 @@ async def serving(
         server.server_state.connections = connections
     server.config.ws = ws
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         port = listener.getsockname()[1]
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:

@@ -1,13 +1,15 @@
 """A peer that dies is noticed at once, also when its socket was full and the server had stopped reading from it."""
 
 import asyncio
+import gc
 import socket
 import struct
 import time
+import weakref
 
 import pytest
 
-from tests.support.server import Start, paused_at
+from tests.support.server import Running, Start, paused_at
 from tests.support.slow_client import SlowClient, slow_client
 from tests.support.waiting import until
 from tests.web.test_slow_clients import FLOOD, with_
@@ -43,3 +45,18 @@ async def test_a_peer_that_dies_with_its_socket_full_lets_its_model_go(start: St
         await until(lambda: running.small.stats.running == 0)
         assert time.monotonic() - died_at < SOON_S
         await until(lambda: not running.connections)
+
+
+async def test_nothing_of_a_connection_that_was_reset_is_kept(millrace: Running) -> None:
+    """Not even until its client would have had to ask again."""
+    host, port = millrace.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"}")
+    (protocol,) = map(weakref.ref, millrace.connections)
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+    await until(lambda: not millrace.connections)
+    gc.collect()
+    assert protocol() is None

@@ -108,7 +108,8 @@ class Gate:
         return origin in self.origins or (self.keyring.auth_is_off and is_loopback(origin))
 
     def _forbidden(self, origin: str) -> MillraceError:
-        return MillraceError("forbidden", f"Origin: {origin[:80]!r} is not in [server] origins")
+        rule = "is not in [server] origins; with keys, each page that may ask is listed there, the server's own too"
+        return MillraceError("forbidden", f"Origin: {origin[:80]!r} {rule}")
 
     def _by_ticket(self, tickets: list[str], head: RequestHead) -> Principal:
         if len(tickets) > 1:

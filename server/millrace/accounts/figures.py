@@ -40,10 +40,14 @@ class Figures:
             requests, variance = self._shared.get(found.group, (0.0, found.mean_variance))
             self._shared[found.group] = requests + share, variance
 
-    def shown(self, requests: int, small_wrong: float | None) -> wire.ShownFigures:
-        """Return the figures. `small_wrong` is how often answers of the small model are worse than the large one's."""
+    def shown(self, requests: int, small_wrong: float | None, doubt: float = 0.0) -> wire.ShownFigures:
+        """Return the figures. `small_wrong` is how often answers of the small model are worse than the large one's.
+
+        `doubt` is the standard deviation, as a part of the cost, of what no single request tells.
+        """
         cost = self.cost
         variance = self.variance + sum(count**2 * of_mean for count, of_mean in self._shared.values())
+        variance += (doubt * cost) ** 2
         margin = BOUND * math.sqrt(variance)
         hits = self.kinds["exact"] + self.kinds["semantic"] + self.kinds["joined"]
         routed = self.first.total()
@@ -52,7 +56,7 @@ class Figures:
             quality = 1 - (self.wrong_hits + self.small_answers * small_wrong) / self.answers
         return wire.ShownFigures(
             cost_usd=cost / NANO,
-            low_usd=max(self.known, cost - margin) / NANO,
+            low_usd=max(0.0 if doubt else self.known, cost - margin) / NANO,
             high_usd=(cost + margin) / NANO,
             estimated_usd=self.estimated / NANO,
             exact=self.kinds["exact"],

@@ -18,6 +18,7 @@ from enum import StrEnum
 from millrace.accounts.comparable import Comparable, Estimate, is_escalated
 from millrace.accounts.figures import Figures
 from millrace.accounts.promised import TriedPromise
+from millrace.accounts.relearned import Relearned
 from millrace.accounts.steered import Steered
 from millrace.accounts.world import CacheRules, Families, World
 from millrace.funnel.routing.promises import Promised
@@ -75,6 +76,7 @@ class _Side:
     world: World
     steered: Steered
     promise: TriedPromise | None = None  # a promise; None: requests are routed as they were
+    relearned: Relearned | None = None  # None: scores are as they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +121,17 @@ class Replay:
         tried: Rules,
         steered: Sequence[Steered],
         promise: TriedPromise | None = None,
+        relearned: Relearned | None = None,
     ) -> "Replay":
         """Begin a replay. `steered` are the semantic cache's steering as it is promised, and as it is tried.
 
-        `promise` is the router's promise that is tried; None: the one that was given.
+        `promise` is the router's promise that is tried; None: the one that was given. `relearned` is what the router
+        learns under it.
         """
         replay = cls(
             comparable=comparable,
             was=_Side(was, World(was.cache), steered[0]),
-            tried=_Side(tried, World(tried.cache), steered[1], promise),
+            tried=_Side(tried, World(tried.cache), steered[1], promise, relearned),
         )
         replay._needed = was.needed
         return replay
@@ -175,7 +179,15 @@ class Replay:
                 self._otherwise(row, asked, after)
         if promise is not None:
             promise.spent(row, self.replayed.cost - spent_before)
+        self._learn(row, final)
         self._store(row, asked, final, stands=stands)
+
+    def _learn(self, row: Past, final: Kind) -> None:
+        """Have the router learn what became of a request that was scored."""
+        scores, relearned = row.story.scores, self.tried.relearned
+        if scores is not None and relearned is not None:
+            tier = Tier(final.value) if final in (Kind.SMALL, Kind.LARGE) else None
+            relearned.learn(row, tier, self.comparable.escalated(scores))
 
     def _forget_wrong(self) -> None:
         """Delete what judges have found wrong, where it was served."""
@@ -272,9 +284,11 @@ class Replay:
             if scores is not None:
                 return scores.tier
             return Tier.LARGE if score >= self._threshold.get(row.tenant, math.inf) else Tier.SMALL
+        if likely is not None and side.relearned is not None:
+            score = side.relearned.score(row, likely)
         tier = side.promise.tier(row, score)
         if scores is not None:
-            wanted = Tier.LARGE if score >= _threshold(scores, self.was.rules.promised) else Tier.SMALL
+            wanted = Tier.LARGE if scores.score >= _threshold(scores, self.was.rules.promised) else Tier.SMALL
             if wanted is not scores.tier:  # its session held it there
                 tier = scores.tier
         side.promise.routed(row, score, tier)

@@ -1,13 +1,15 @@
 """Reads a window twice: once for what is comparable, once to decide it again."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from millrace.accounts.comparable import Comparable
 from millrace.accounts.promised import TriedPromise
+from millrace.accounts.relearned import Begun, Relearned
 from millrace.accounts.replay import Replay, Rules
 from millrace.accounts.steered import Steered
 from millrace.evidence.rates import first_errors, rate
+from millrace.funnel.routing.labels import Separation
 from millrace.funnel.routing.learning import PAIRS
 from millrace.ports import Clock, PastRequests
 from millrace.types import Change, Judged, Lever, Past, Price, Tier
@@ -26,6 +28,7 @@ class Known:
 
     judged: Sequence[Judged] = ()
     changes: Sequence[Change] = ()
+    words: Mapping[str, Mapping[str, Separation]] = field(default_factory=dict)  # what checks say, as learned by tenant
 
 
 class Replays:
@@ -62,11 +65,19 @@ class Replays:
             for rules in (was, tried)
         ]
         count = len(numbers)
-        await self._read(numbers, comparable.learn, lambda read: on_read(read, 2 * count))
-        promise = None
+        begun = Begun()
+
+        def learn(rows: list[Past]) -> None:
+            comparable.learn(rows)
+            begun.learn(rows)
+
+        await self._read(numbers, learn, lambda read: on_read(read, 2 * count))
+        promise = relearned = None
         if tried.promised != was.promised:
             promise = TriedPromise(tried.promised, known.judged, comparable.first_scores, since)
-        replay = Replay.of(comparable, was, tried, steered, promise)
+            judged = [each for each in known.judged if each.sample.taken_at >= since]
+            relearned = Relearned(begun, judged, first_errors(known.judged), known.words)
+        replay = Replay.of(comparable, was, tried, steered, promise, relearned)
         await self._read(numbers, replay.add, lambda read: on_read(count + read, 2 * count))
         judged = [each for each in known.judged if each.sample.lever is Lever.SMALL]
         pairs = sum(each.sample.lever in PAIRS for each in known.judged)
@@ -80,7 +91,7 @@ class Replays:
             otherwise=replay.otherwise,
             as_they_were=replay.as_they_were,
             happened=replay.happened.shown(replay.requests, small_wrong),
-            replayed=replay.replayed.shown(replay.requests, small_wrong),
+            replayed=replay.replayed.shown(replay.requests, small_wrong, 0.0 if promise is None else begun.doubt),
             notes=_notes(
                 replay, was, tried, pairs, has_judged=any(each.sample.taken_at >= since for each in known.judged)
             ),

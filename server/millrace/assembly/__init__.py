@@ -35,7 +35,7 @@ from millrace.assembly.opened import (
     served,
 )
 from millrace.assembly.postgres import sharing
-from millrace.assembly.redis import linking, shared_exact_cache, sharing_deletions, sharing_limits
+from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions, sharing_limits
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
@@ -232,7 +232,19 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         with_limits, traced = gate.keyring.with_limits, watched.traced
-        intake = Intake(funnels, runs, conversations, limiter, database, schemas, CLOCK, with_limits, traced=traced)
+        elsewhere = await parts.enter_async_context(passing_on(settings, link, epoch, CLOCK))
+        intake = Intake(
+            funnels,
+            runs,
+            conversations,
+            limiter,
+            database,
+            schemas,
+            CLOCK,
+            with_limits,
+            traced=traced,
+            place="" if elsewhere is None else elsewhere.replicas.place,
+        )
         batches = await parts.enter_async_context(
             running_batches(
                 settings,
@@ -289,6 +301,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             router_reports=router_reports,
             embeddings=embeddings,
             chats=Chats(runs),
+            elsewhere=elsewhere,
             metrics=Metrics(
                 figures=watched.figures, access=access_of(settings), budgets=limiter.budgets, reports=reports
             ),

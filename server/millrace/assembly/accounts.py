@@ -14,12 +14,15 @@ from millrace.assembly.models import catalog
 from millrace.caches.decision.mix import shipped
 from millrace.caches.embedders import weights
 from millrace.caches.learning.knowledge import log_odds_of
+from millrace.funnel.routing.labels import Separation
+from millrace.funnel.routing.learned import Learned
 from millrace.funnel.routing.promises import Promised
 from millrace.settings import Settings
 from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.past import SqlitePast
+from millrace.stores.router import SqliteRouter
 from millrace.types import Tier
 
 WALL = time.time
@@ -41,17 +44,30 @@ async def replays(data_dir: str, settings: Settings) -> AsyncIterator[Replays]:
     """Open what past requests were decided by, to be decided again; no server is needed, or disturbed."""
     async with _opened(data_dir) as database:
         evidence = SqliteEvidence(database, keep_days=settings.evidence.keep_days, wall=WALL)
+        router = SqliteRouter(database, wall=WALL)
         await database.ready()
 
         async def known() -> Known:
             return Known(
                 judged=await evidence.judged(None, 0.0, MOST_JUDGED),
                 changes=await evidence.steered(),
+                words=await _words(router),
             )
 
         small, large = catalog(settings).models
         prices = {Tier.SMALL: small.price, Tier.LARGE: large.price}
         yield Replays(SqlitePast(database), known, WALL, prices)
+
+
+async def _words(router: SqliteRouter) -> dict[str, dict[str, Separation]]:
+    """Return what the checks' words mean, as the router of each tenant has learned it."""
+    found = {}
+    for tenant in await router.tenants():
+        kept = await router.load(tenant)
+        learned = None if kept is None or kept.state is None else Learned.loaded(kept.state)
+        if learned is not None:
+            found[tenant] = learned.words
+    return found
 
 
 def rules_of(settings: Settings) -> Rules:

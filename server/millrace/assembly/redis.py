@@ -9,11 +9,12 @@ from millrace.assembly.background import running
 from millrace.caches.deletions import add_of_others
 from millrace.caches.exact import SqliteExactCache
 from millrace.ports import Clock
-from millrace.settings import SharedSettings
+from millrace.settings import Settings, SharedSettings
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.identity import identity
 from millrace.stores.limits import MemoryLimiter
 from millrace.stores.processes import Processes
+from millrace.web.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
     from millrace.stores.redis.exact import SharedExactCache
@@ -32,6 +33,28 @@ async def linking(shared: SharedSettings) -> AsyncIterator["RedisLink | None"]:
 
     async with linked(shared.redis, shared.name) as link:
         yield link
+
+
+@asynccontextmanager
+async def passing_on(
+    settings: Settings, link: "RedisLink | None", epoch: str, clock: Clock
+) -> AsyncIterator[Elsewhere | None]:
+    """Say at which address this replica is reached, and pass on what is for others."""
+    if link is None:
+        yield None
+        return
+    from millrace.stores.redis.replicas import RedisReplicas  # noqa: PLC0415 - only where it is used
+
+    server = settings.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    address = settings.shared.address or f"http://{host}:{server.port}"
+    replicas = RedisReplicas(link, epoch, address, clock)
+    elsewhere = Elsewhere(replicas)
+    try:
+        async with running(replicas.run()):
+            yield elsewhere
+    finally:
+        await elsewhere.close()
 
 
 @asynccontextmanager

@@ -131,9 +131,9 @@ class Catalog:
         A name that is neither a model's nor an alias is what the alias `*` stands for. Without that alias it raises
         `model_not_found`.
         """
-        if name not in self._strategies and name != self._embeddings:
+        if name not in self._strategies and (not name or name != self._embeddings):
             name = self._aliases.get(name) or self._aliases.get(ANY, name)
-        if name == self._embeddings:
+        if name and name == self._embeddings:
             message = f"model: {name[:80]!r} makes embeddings; ask for them at /v1/embeddings, or name another model"
             raise MillraceError("model_not_found", message, param="model")
         if name not in self._strategies:

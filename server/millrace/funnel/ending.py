@@ -179,6 +179,7 @@ def _story(response: ResponseLog, ended: Ended) -> Story:
             threshold=advice.threshold,
             labels=advice.labels,
             reason=advice.reason,
+            sketch=advice.sketch,
         ),
         route=response.reason or "",
         judgements=tuple(

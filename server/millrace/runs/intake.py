@@ -53,12 +53,16 @@ class Intake:
         with_limits: Callable[[Principal], Principal] = lambda principal: principal,
         *,
         traced: Traced = lambda trace: trace,
+        place: str = "",
     ) -> None:
-        """`with_limits` returns a principal with the limits that its key has now; a connection may be old.
+        """`place` begins the ids of responses: that of this process, where it is one of several replicas.
+
+        `with_limits` returns a principal with the limits that its key has now; a connection may be old.
 
         `traced` decides whether spans of a request are recorded.
         """
         self.closed = False
+        self._place = place
         self.taken = 0  # requests that were read
         self._with_limits = with_limits
         self._traced = traced
@@ -92,7 +96,7 @@ class Intake:
             raise draining()
         self.taken += 1
         model, strategy = self._funnels.catalog.resolve(create.model, create.strategy)
-        request_id = response_id()
+        request_id = response_id(self._place)
         request = Request(
             id=request_id,
             session=session or request_id,

@@ -19,6 +19,7 @@ class Advice:
     threshold: float | None = None  # gain from which on the large model is asked first
     labels: int = 0  # that the score was learned from
     features: bytes = b""  # of the prompt, packed; empty: nothing can be learned from it
+    sketch: bytes = b""  # of the same: a few sums, from which no word can be read
 
 
 class LabelSource(StrEnum):

@@ -44,6 +44,7 @@ class Scores:
     threshold: float | None  # score from which on the large model was asked first; None: none was enough, or any
     labels: int  # that the score was learned from
     reason: str
+    sketch: bytes = b""  # of the prompt: a few sums, from which no word can be read; empty: of an earlier version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

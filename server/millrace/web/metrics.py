@@ -4,6 +4,7 @@ Operators see all tenants: anyone where no key is needed or `[metrics] open` is 
 `[metrics] key_env`. An admin's key shows the requests of its own tenant, and the process.
 """
 
+import asyncio
 import hmac
 import platform
 
@@ -53,6 +54,7 @@ def _look_at_process(numbers: Numbers, process: Process) -> None:
     numbers.count(the.CONNECTIONS, (), process.gate.connections)
     numbers.count(the.STREAMS, (), len(process.streams))
     numbers.count(the.DRAINING, (), int(process.intake.closed))
+    numbers.count(the.TASKS, (), len(asyncio.all_tasks()))
     numbers.count(the.QUEUED, (), backlog.queued)
     numbers.count(the.QUEUED_BYTES, (), backlog.queued_bytes)
     numbers.count(the.QUEUED_SECONDS, (), backlog.oldest_s)

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from millrace.access.gate import Gate, RequestHead
 from millrace.access.origins import Origins, serialised
 from millrace.errors import MillraceError
+from millrace.web.elsewhere import Elsewhere
 from millrace.web.refusals import PREFIX, refusal
 
 _SLASHES = re.compile("//+")
@@ -58,6 +59,11 @@ class GateMiddleware:
                     await refusal(error, scope)(scope, receive, send)
                 return
             scope["state"]["principal"] = principal
+            elsewhere: Elsewhere | None = scope["state"]["process"].elsewhere
+            address = None if elsewhere is None else await elsewhere.address(scope, _path(scope))
+            if elsewhere is not None and address is not None:
+                await elsewhere.pass_on(address, _path(scope), scope, receive, send)
+                return
             await self._app(scope, receive, send)
 
 

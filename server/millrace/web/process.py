@@ -26,6 +26,7 @@ from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
 from millrace.telemetry.metrics import Metrics
 from millrace.web.chats import Chats
+from millrace.web.elsewhere import Elsewhere
 from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
 from millrace.wire.documents import Configuration
@@ -95,6 +96,7 @@ class Process:
     dashboard: Dashboard
     embeddings: Embeddings
     chats: Chats
+    elsewhere: Elsewhere | None = None  # None: there are no other replicas
     feeds: Counter[str] = field(default_factory=Counter)  # dashboards that are open, by tenant
     metrics: Metrics = field(default_factory=Metrics)
     sessions: set[LiveSession] = field(default_factory=set)

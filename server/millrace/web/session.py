@@ -10,6 +10,7 @@ from millrace.dialects.event_log import EventLog, FrameCodec
 from millrace.dialects.responses import EventCodec, in_responses
 from millrace.errors import MillraceError
 from millrace.memory import Hold
+from millrace.ports.replicas import PLACE
 from millrace.principal import Principal
 from millrace.runs.intake import draining, repeat_of
 from millrace.runs.run import Run
@@ -121,6 +122,10 @@ class Session(SocketSession):
     def _resumable(self, resume: requests.Resume) -> Run:
         """Return the run to be resumed, where all that is asked for can be sent again exactly as it was."""
         run = self._process.runs.find(self._principal.tenant, resume.response_id)
+        elsewhere = self._process.elsewhere
+        if elsewhere and (address := elsewhere.replicas.address_of(resume.epoch[:PLACE])):
+            message = f"another replica has this response: resume it there, at {address}; or ask again"
+            raise MillraceError("resume_expired", message, param="epoch")
         if resume.epoch != self._process.epoch or run is None:
             message = "the response is not kept here (any more); ask again, with the same idempotency_key"
             raise MillraceError("resume_expired", message, param="response_id")

@@ -44,10 +44,11 @@ class Heads:
         self.labels = 0  # learned
         self._weights = MEAN.copy()  # common, gain
         self._curvature = np.zeros(WIDTH, np.float32)  # of the labels' likelihood, in each weight
+        self._precision = PRECISION
 
     def scores(self, features: Features) -> tuple[float, float]:
         """Return the probabilities that the small and the large model's answers are right."""
-        common, gain = (self._weights[:, features.slots] @ features.values).tolist()
+        common, gain = self.odds(features)
         return _probability(common - gain), _probability(common + gain)
 
     def gain(self, features: Features) -> float:
@@ -67,20 +68,33 @@ class Heads:
         first = np.argsort(-np.abs(shares), kind="stable")[:count]
         return [(features.terms[at], float(shares[at])) for at in first if shares[at]]
 
-    def learn(self, features: Features, small: float | None, large: float | None, weight: float = 1.0) -> None:
+    def odds(self, features: Features) -> tuple[float, float]:
+        """Return what is common to both heads' log odds, and the gain that sets them apart."""
+        common, gain = (self._weights[:, features.slots] @ features.values).tolist()
+        return common, gain
+
+    def learn(
+        self,
+        features: Features,
+        small: float | None,
+        large: float | None,
+        weight: float = 1.0,
+        beside: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         """Learn from one label: whether the answers were right, from 0 to 1; None: not known.
 
-        `weight` is how many labels it stands for. A label that is not known for either model is no label.
+        `weight` is how many labels it stands for. A label that is not known for either model is no label. `beside` is
+        what is known of the prompt besides, and does not change: of the log odds, common and gain.
         """
         if weight <= 0 or (small is None and large is None):
             return
         self._curvature *= 1 - 1 / HORIZON
         slots, values = features.slots, features.values
-        weights, curvature, precision = self._weights[:, slots], self._curvature[slots], PRECISION[:, slots]
+        weights, curvature, precision = self._weights[:, slots], self._curvature[slots], self._precision[:, slots]
         for sign, right in ((-1.0, small), (1.0, large)):
             if right is None:
                 continue
-            common, gain = (weights @ values).tolist()
+            common, gain = (weights @ values + beside).tolist()
             steps = values / (_TOGETHER * curvature + precision)  # common, gain
             error = _error_after(common + sign * gain, right, weight * float((steps @ values).sum()))
             steps[1] *= sign
@@ -97,6 +111,18 @@ class Heads:
         heads = cls()
         heads.labels, heads._weights, heads._curvature = labels, weights, curvature
         heads._curvature[ALWAYS] = min(heads._curvature[ALWAYS], _STIFF)
+        return heads
+
+    @classmethod
+    def of(cls, curvature: NDArray[np.float32]) -> "Heads":
+        """Return heads over other features, as many as `curvature` has numbers, the last one of them the intercept.
+
+        They know nothing, but are as hard to teach as if they had learned labels of that curvature.
+        """
+        heads = cls()
+        heads._weights, heads._curvature = np.zeros((2, len(curvature)), np.float32), curvature.copy()
+        heads._precision = np.repeat(PRECISION[:, :1], len(curvature), axis=1)
+        heads._precision[:, -1] = PRECISION[:, ALWAYS]
         return heads
 
     def dumped(self) -> bytes:

@@ -25,6 +25,7 @@ from millrace.funnel.routing.learned import Learned
 from millrace.funnel.routing.learning import PAIRS, Learning, Lesson, Memo
 from millrace.funnel.routing.promises import Place, Promised, Promises, Threshold
 from millrace.funnel.routing.sessions import Sessions
+from millrace.funnel.routing.sketch import sketched
 from millrace.ports import Clock
 from millrace.types import Advice, Judged, Rating, Request, Statement, Tier, Verdict
 
@@ -153,6 +154,7 @@ class Router:
             threshold=threshold.value if math.isfinite(threshold.value) else None,
             labels=labels,
             features=memo,
+            sketch=sketched(features) if request.evidence else b"",
         )
 
     def _remember(self, request: Request, routed: _Routed) -> None:

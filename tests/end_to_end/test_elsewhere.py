@@ -1,0 +1,98 @@
+"""A response that one replica has, asked for at another: answered there, or refused with where to go."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.replicas import replicas
+from tests.support.server import Running
+from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.wire_client import wire_client
+
+PATIENCE_S = 30
+LONG = "talk [rate=200] [tokens=5000]"
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[SharedServer]:
+    with redis_server() as server:
+        yield server
+
+
+async def get(url: str, path: str, status: int = 200) -> dict[str, Any]:
+    async with aiohttp.ClientSession(url) as http, http.get(path) as answer:
+        assert answer.status == status, await answer.text()
+        found: dict[str, Any] = await answer.json()
+        return found
+
+
+async def stored(server: Running, text: str) -> str:
+    body = {"input": text, "store": True}
+    async with aiohttp.ClientSession(server.url) as http, http.post("/v1/responses", json=body) as answer:
+        response_id: str = (await answer.json())["id"]
+        return response_id
+
+
+async def test_what_one_has_is_shown_and_deleted_by_the_other(redis: SharedServer) -> None:
+    async with replicas(2, {"redis": redis.url, "name": "shown"}) as (one, two):
+        response_id = await stored(one, "What is a millrace?")
+        path = f"/v1/responses/{response_id}"
+        assert await get(two.url, path) == await get(one.url, path)
+        assert await get(two.url, f"{path}/input_items") == await get(one.url, f"{path}/input_items")
+        async with aiohttp.ClientSession(two.url) as http:
+            async with http.get(path, params={"stream": "true"}) as answer:
+                assert answer.headers["Content-Type"].startswith("text/event-stream")
+                assert b"response.completed" in await answer.read()
+            async with http.delete(path) as answer:
+                assert answer.status == 200
+        assert (await get(one.url, path, 404))["error"]["code"] == "response_not_found"
+
+
+async def test_a_stream_is_followed_and_cancelled_at_the_other(redis: SharedServer) -> None:
+    async with (
+        replicas(2, {"redis": redis.url, "name": "followed"}) as (one, two),
+        wire_client(one.ws_url, negotiated=True) as client,
+        aiohttp.ClientSession(two.url) as http,
+    ):
+        await client.create(LONG)
+        response_id = (await client.until("response.created"))[-1]["response"]["id"]
+        path = f"/v1/responses/{response_id}"
+        async with http.get(path, params={"stream": "true"}) as stream:
+            assert stream.status == 200
+            assert (await stream.content.readline()).startswith(b"event: response.")
+            async with http.post(f"{path}/cancel") as answer:
+                assert answer.status == 200, await answer.text()
+                assert (await answer.json())["status"] == "cancelled"
+            async with asyncio.timeout(PATIENCE_S):
+                assert b"cancelled" in await stream.read()
+
+
+async def test_a_resume_is_told_where_to_go(redis: SharedServer) -> None:
+    async with replicas(2, {"redis": redis.url, "name": "resumed"}) as (one, two):
+        async with wire_client(one.ws_url, negotiated=True) as client:
+            events = await client.ask("What is a millrace?")
+        epoch, response_id = (await get(one.url, "/healthz"))["epoch"], events[-1]["response"]["id"]
+        async with wire_client(two.ws_url, negotiated=True) as client:
+            resume = {"type": "millrace.resume", "response_id": response_id, "epoch": epoch, "after": -1}
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    await client.send(json.dumps(resume))
+                    error = (await client.until("error"))[-1]
+                    if one.url in error["error"]["message"]:  # it has heard of the other
+                        break
+                    await asyncio.sleep(0.1)
+        assert error["error"]["code"] == "resume_expired"
+
+
+async def test_one_that_has_gone_is_not_waited_for(redis: SharedServer) -> None:
+    async with replicas(1, {"redis": redis.url, "name": "gone"}) as (two,):
+        async with replicas(1, {"redis": redis.url, "name": "gone"}) as (one,):
+            response_id = await stored(one, "What is a millrace?")
+            await get(two.url, f"/v1/responses/{response_id}")
+        refused = await get(two.url, f"/v1/responses/{response_id}", 503)
+        assert refused["error"]["code"] == "overloaded"
+        assert (await get(two.url, "/v1/responses/resp_" + "0" * 32, 404))["error"]["code"] == "response_not_found"
