@@ -41,8 +41,8 @@ class LiveSettings(Protocol):
         """By which settings it runs."""
         ...
 
-    async def reload(self) -> Reloaded:
-        """Read the configuration anew. With faults nothing changes."""
+    async def reload(self, *, tells: bool = True) -> Reloaded:
+        """Read the configuration anew. With faults nothing changes. `tells`: other workers do the same."""
         ...
 
 
@@ -96,7 +96,7 @@ class Process:
     dashboard: Dashboard
     embeddings: Embeddings
     chats: Chats
-    elsewhere: Elsewhere | None  # None: there are no other replicas
+    elsewhere: Elsewhere | None = None  # None: there are no other replicas
     feeds: Counter[str] = field(default_factory=Counter)  # dashboards that are open, by tenant
     metrics: Metrics = field(default_factory=Metrics)
     sessions: set[LiveSession] = field(default_factory=set)
