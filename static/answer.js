@@ -265,6 +265,7 @@ export class Answer {
     this.#deltas = [];
     this.#texts = emptyTexts();
     this.toolCalls = [];
+    this.takenBack = [];
   }
 
   /** @param {Revise} event */

@@ -145,13 +145,15 @@ export class Connection {
 
   /**
    * Cancel an answer. One without an id can be cancelled by lane only, and that cancels every request queued in the
-   * lane (PROTOCOL.md, Client to server). If it shares its lane, it is cancelled once it starts.
+   * lane (PROTOCOL.md, Client to server). If it shares its lane, or may share it with one that is being resumed, it is
+   * cancelled once it starts.
    * @param {Answer} answer
    */
   cancel(answer) {
     if (answer.id) this.#send({ type: "response.cancel", response_id: answer.id });
-    else if (this.#inLane(answer.lane).length === 1) this.#send({ type: "response.cancel", stream_id: answer.lane });
-    else this.#cancelAtStart.add(answer);
+    else if (this.#inLane(answer.lane).length === 1 && !this.#resuming.length) {
+      this.#send({ type: "response.cancel", stream_id: answer.lane });
+    } else this.#cancelAtStart.add(answer);
   }
 
   /** @returns {Promise<number>} The round-trip time to the server in milliseconds. */

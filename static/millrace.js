@@ -316,8 +316,10 @@ export class Client {
     if (answer.ended) return;
     if (!connection || (connection.isNegotiated && !connection.hello)) this.#unresumed.push(answer);
     else if (answer.id === null) this.#retryIfSafe(answer, lostError(NOT_RESENT));
-    else if (answer.epoch !== connection.hello?.epoch) this.#retryIfSafe(answer, expiredError());
-    else {
+    else if (answer.epoch !== connection.hello?.epoch) {
+      if (answer.isCancelled) answer.fail(expiredError()); // it ended with its process
+      else this.#retryIfSafe(answer, expiredError());
+    } else {
       connection.resume(answer);
       if (answer.isCancelled) connection.cancel(answer);
     }
@@ -333,10 +335,14 @@ export class Client {
     else answer.fail(error);
   }
 
-  /** @param {Answer} answer */
+  /**
+   * Send a request again. One that was cancelled is cancelled again, as it may still run under its key.
+   * @param {Answer} answer
+   */
   #resend(answer) {
     answer.beginAgain();
     this.#send(answer);
+    if (answer.isCancelled) this.#cancel(answer);
   }
 
   /**
@@ -361,7 +367,7 @@ export class Client {
 
   /** @param {Answer} answer */
   #cancel(answer) {
-    answer.isCancelled = true; // it is not repeated; one that is resumed is cancelled then, for its terminal
+    answer.isCancelled = true; // one that is resumed or sent again is cancelled then, for its terminal
     const carrier = [...this.#draining, this.#connection].find((connection) => connection?.carries(answer));
     if (carrier) carrier.cancel(answer);
     else if (answer.id === null) {

@@ -46,12 +46,14 @@ for (const radio of document.querySelectorAll("[name=mode]")) {
 element("anew").addEventListener("click", () => {
   thread.clear();
   showControls();
+  code.show();
   question.focus();
 });
 element("model").addEventListener("change", () => {
   /** @type {HTMLSelectElement} */ (element("strategy")).disabled = choice("model") !== "auto";
 });
 for (const type of ["input", "change"]) element("form").addEventListener(type, () => code.show());
+element("race").addEventListener("change", () => code.show());
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
   void ask();
@@ -68,6 +70,11 @@ document.addEventListener("keydown", (event) => {
 for (const chip of document.querySelectorAll(".chip")) {
   chip.addEventListener("click", () => suggest(/** @type {HTMLElement} */ (chip).dataset.question ?? ""));
 }
+addEventListener("pageshow", () => {
+  const chosen = /** @type {HTMLInputElement} */ (document.querySelector("[name=mode]:checked"));
+  choose(/** @type {Mode} */ (chosen.value)); // who comes back finds what was chosen: the browser has restored it
+  code.show();
+});
 setInterval(() => {
   if (reconnector.client) look();
 }, LOOK_EVERY_MS);
@@ -208,16 +215,16 @@ function choice(id) {
   return /** @type {HTMLSelectElement} */ (element(id)).value;
 }
 
-/** Enable the buttons. A focused button that is disabled loses the focus, so it is moved to the other one. */
+/** Enable the buttons. What is disabled loses the focus, so that is moved to what can be used next. */
 function showControls() {
   const focused = document.activeElement;
   const isRunning = running.length > 0;
+  const next = isRunning ? stopButton : reconnector.client ? askButton : question;
   askButton.disabled = isRunning || !reconnector.client;
   stopButton.disabled = !isRunning;
   element("anew").hidden = mode !== "chat" || thread.isEmpty;
   for (const radio of document.querySelectorAll("[name=mode]")) /** @type {HTMLInputElement} */ (radio).disabled = isRunning;
-  if (focused === askButton && isRunning) stopButton.focus();
-  if (focused === stopButton && !isRunning) askButton.focus();
+  if (focused?.matches("form button:disabled, [name=mode]:disabled")) next.focus();
 }
 
 /** @param {ReconnectState} connection */

@@ -44,7 +44,8 @@ export function summarize(question, answer, error, times) {
   const ended = status && status !== "in_progress";
   const code = error?.code ?? null;
   const state = ended ? status : code === "connection_lost" ? "lost" : "refused";
-  const unknown = state === "refused" ? 0 : null; // what was refused has cost nothing
+  const isUnsent = answer.response?.id === ""; // it was cancelled before
+  const unknown = state === "refused" || isUnsent ? 0 : null; // what was refused has cost nothing
   return {
     question,
     status: state,

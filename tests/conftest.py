@@ -1,11 +1,17 @@
 """The fixtures of all tests, and what holds for the whole run."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+import pkgutil
+from collections import Counter
+from collections.abc import AsyncIterator, Generator, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
+from coverage import Coverage
 
+import millrace as server
+import millrace_client
 from millrace import app, assembly, log
 from millrace.caches import semantic
 from millrace.stores.database import MEMORY
@@ -18,6 +24,46 @@ log.configure(level="critical")
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
     """Run tests in the loop that servers run in."""
     return {"server": app.new_loop}
+
+
+TRACED_CASES = 4  # of a test; further ones reach hardly another line
+TRACED = pytest.StashKey[Coverage]()  # in the stash of each test that coverage is measured in
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Trace the import of all that is measured, and no more until a test begins; return what the collection does.
+
+    Tracing doubles the time of whatever is run.
+    """
+    coverage = Coverage.current()
+    if coverage is None:
+        return (yield)
+    for package in (server, millrace_client):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
+    coverage.stop()
+    collected = yield
+    cases = Counter[str]()
+    for item in session.items:
+        function = item.nodeid.partition("[")[0]
+        cases[function] += 1
+        if cases[function] <= TRACED_CASES and not item.get_closest_marker("untraced"):
+            item.stash[TRACED] = coverage
+    return collected
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure coverage in a test that is traced, and in no other; return what the test's protocol does."""
+    coverage = item.stash.get(TRACED, None)
+    if coverage is None:
+        return (yield)
+    coverage.start()
+    try:
+        return (yield)
+    finally:
+        coverage.stop()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -77,8 +77,9 @@ async def playground(browser: Browser, url: str, file: Path) -> None:
     page = await browser.new_page(viewport={"width": DESK[0], "height": DESK[1]}, color_scheme="light")
     await page.goto(url)
     await expect(page.locator("#link")).to_have_text("Connected")
-    await ask(page, "Why is the sky dark at night?")
-    await expect(page.locator("#status")).to_have_attribute("data-status", "completed")
+    await ask(page, "Prove that the square root of 2 is irrational.")  # that is in no cache yet
+    await expect(page.locator("#stage")).to_have_attribute("data-stage", "large")
+    await page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
     await page.screenshot(path=file, animations="disabled")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from typing import Any, BinaryIO
 
 import click
 from rich.console import Console
-from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from millrace.errors import MillraceError
 from millrace_client.chat.command import chat
@@ -20,8 +18,10 @@ from millrace_client.commands import (
     CONTEXT,
     FAILED,
     INTERRUPTED,
+    NO_SERVER,
     UNREACHABLE,
     DefaultGroup,
+    leave_closed_pipe,
     print_error,
     request_options,
 )
@@ -90,9 +90,9 @@ async def _ask(url: str, api_key: str | None, question: str | list[dict[str, Any
         print_error(console, error.code, error.message)
     except ConnectionLostError as error:
         print_error(console, "connection lost", str(error))
-    except BrokenPipeError:  # the reader of the pipe has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, InvalidHandshake, InvalidURI):
+    except BrokenPipeError:
+        leave_closed_pipe()
+    except NO_SERVER:
         print_error(console, f"no Millrace answers at {url}", ADVICE)
         return UNREACHABLE
     return FAILED

@@ -274,7 +274,11 @@ class Client:
         elif stream.id is None:
             self._retry_if_safe(stream)
         elif self.hello is None or stream.epoch != self.hello.epoch:
-            self._retry_if_safe(stream, MillraceError("resume_expired", _GONE))
+            expired = MillraceError("resume_expired", _GONE)
+            if stream.is_cancelled:
+                stream.fail(expired)  # it ended with its process
+            else:
+                self._retry_if_safe(stream, expired)
         else:
             self._connection.resume(stream)
             if stream.is_cancelled:
@@ -288,12 +292,15 @@ class Client:
             stream.fail(error or lost_error(_NOT_RESENT))
 
     def _resend(self, stream: Stream) -> None:
+        """Send a request again. One that was cancelled is cancelled again, as it may still run under its key."""
         stream.begin_again()
         if stream.asked_lane is not None and self._connection is not None:
             self._connection.ask(stream)
         else:
             self._unsent.append(stream)
             self.lane_freed()
+        if stream.is_cancelled:
+            self._cancel(stream)
 
     def _fail_all(self, error: Exception) -> None:
         """Fail every stream that waits for a connection, and every later request."""
@@ -308,7 +315,7 @@ class Client:
         self._unresumed.clear()
 
     def _cancel(self, stream: Stream) -> None:
-        stream.is_cancelled = True  # it is not repeated; one that is resumed is cancelled then, for its terminal event
+        stream.is_cancelled = True  # one that is resumed or sent again is cancelled then, for its terminal event
         connections = (*self._draining, *([self._connection] if self._connection else []))
         carrier = next((connection for connection in connections if connection.carries(stream)), None)
         if carrier is not None:

@@ -108,11 +108,12 @@ class Connection:
         """Cancel a stream of this connection.
 
         A stream without a response id can be cancelled by lane only, and that cancels every request queued in the lane
-        (PROTOCOL.md, Client to server). If it shares its lane, it is cancelled once it starts.
+        (PROTOCOL.md, Client to server). If it shares its lane, or may share it with one that is being resumed, it is
+        cancelled once it starts.
         """
         if stream.id is not None:
             self._outgoing.put_nowait(requests.write_cancel(response_id=stream.id))
-        elif len(self._lanes[stream.lane]) == 1:
+        elif len(self._lanes[stream.lane]) == 1 and not self._resuming:
             self._outgoing.put_nowait(requests.write_cancel(stream_id=stream.lane))
         else:
             self._cancel_at_start.add(stream)

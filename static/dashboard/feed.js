@@ -23,6 +23,7 @@ import { watched } from "./filters.js";
  */
 
 const SUBPROTOCOL = "millrace.dashboard.v1";
+const SILENT_MS = 15_000; // the server says something each second
 const REFUSALS = ["unauthorized", "forbidden"]; // waiting does not help
 
 export class Feed {
@@ -35,6 +36,7 @@ export class Feed {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #isWanted = false;
+  #heard = 0; // when the server last said something, in milliseconds of the page
 
   /**
    * @param {Filters} filters
@@ -45,6 +47,7 @@ export class Feed {
     this.#filters = filters;
     this.#key = key;
     this.#listener = listener;
+    setInterval(() => this.#leaveSilent(), SILENT_MS / 3);
   }
 
   get isOpen() {
@@ -92,18 +95,28 @@ export class Feed {
       this.#isWanted = false;
       return this.#listener.onRefused({ code, message });
     }
-    if (!this.#isWanted) return;
+    if (!this.#isWanted || this.#socket) return; // paused meanwhile, or started again after that
     const socket = new WebSocket(url, protocols);
     this.#socket = socket;
+    this.#heard = performance.now();
     socket.addEventListener("open", () => {
       if (asked !== this.#filters) this.watch(this.#filters);
     });
     socket.addEventListener("message", ({ data }) => {
+      this.#heard = performance.now();
       if (socket === this.#socket) this.#receive(JSON.parse(data));
     });
     socket.addEventListener("close", () => {
       if (socket === this.#socket) this.#retry();
     });
+  }
+
+  /** Give up a connection that says nothing: neither a network that is gone nor a computer that slept closes it. */
+  #leaveSilent() {
+    const socket = this.#socket;
+    if (!socket || performance.now() - this.#heard < SILENT_MS) return;
+    this.#retry();
+    socket.close();
   }
 
   #retry() {

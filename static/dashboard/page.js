@@ -34,6 +34,7 @@ let seesAll = false;
 let figures = null;
 /** @type {AbortController | null} */
 let reading = null;
+let isLocked = false; // a key is asked for
 let isRefused = false; // the live feed, not the figures
 
 const headline = new Headline();
@@ -43,7 +44,7 @@ const waterfall = new Table("What each lever saved", COLUMNS);
 waterfall.element.classList.add("waterfall");
 byId("waterfall").append(waterfall.element);
 const requests = new Requests(openStory);
-const story = new StoryDialog(() => change({ request: "" }));
+const story = new StoryDialog(closeStory);
 const bar = new FilterBar(shown, change);
 const feed = new Feed(shown, storedKey, {
   onState: showState,
@@ -77,9 +78,11 @@ byId("wider").addEventListener("click", () => change({ since: "30d", until: "", 
 addEventListener("popstate", () => apply(parsed(location.search)));
 setInterval(() => void readPromises(), PROMISES_MS);
 setInterval(() => {
-  if (feed.isOpen || !figures || document.hidden || pause.getAttribute("aria-pressed") === "true") return;
-  void readFigures();
-  void requests.refresh();
+  if (feed.isOpen || isLocked || document.hidden || pause.getAttribute("aria-pressed") === "true") return;
+  if (figures) {
+    void readFigures();
+    void requests.refresh();
+  } else if (main.ariaBusy === "false") void start(); // the first figures did not come
 }, POLL_MS);
 void start();
 
@@ -97,12 +100,13 @@ async function start() {
 /**
  * Show something else, and put it into the URL.
  * @param {Partial<Shown>} changed
+ * @param {{isStory: true} | null} [state] Kept with the URL.
  */
-function change(changed) {
+function change(changed, state = null) {
   const next = { ...shown, ...changed };
   if (query(next) === query(shown)) return;
   const written = query(next);
-  history.pushState(null, "", written ? `?${written}` : location.pathname);
+  history.pushState(state, "", written ? `?${written}` : location.pathname);
   apply(next);
 }
 
@@ -125,7 +129,13 @@ function apply(next) {
 
 /** @param {string} id */
 function openStory(id) {
-  change({ request: id });
+  change({ request: id }, { isStory: true });
+}
+
+/** The story was closed. One that was opened from this page is left as Back would, so that Back does not open it again. */
+function closeStory() {
+  if (shown.request && history.state?.isStory) history.back();
+  else change({ request: "" });
 }
 
 /** Read figures over HTTP. Return whether they came. */
@@ -159,11 +169,13 @@ async function readFigures() {
 async function newKey(error) {
   const hadKey = storedKey() !== null;
   forgetKey();
+  isLocked = true;
   showStatus("locked", "A key is needed");
   const refused = error.code === "forbidden" ? `This key may not see the dashboard: ${error.message}.` : "The server does not take this key.";
   main.hidden = true;
   byId("problem").hidden = true;
   keepKey(await askForKey(hadKey || error.code === "forbidden" ? refused : "", main));
+  isLocked = false;
   main.hidden = false;
   showStatus("connecting", "Connecting…");
 }

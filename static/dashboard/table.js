@@ -78,7 +78,8 @@ export class Table {
   #open(event) {
     const target = /** @type {Element} */ (event.target);
     const key = target.closest("tr")?.dataset.key;
-    if (key !== undefined && !getSelection()?.toString()) this.#onOpen?.(key);
+    const isSelecting = !target.closest("button") && getSelection()?.toString(); // a text of the row, by the mouse
+    if (key !== undefined && !isSelecting) this.#onOpen?.(key);
   }
 
   /** @param {Row} row */

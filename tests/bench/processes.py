@@ -28,12 +28,12 @@ class Measured:
     @property
     def cpu_s(self) -> float:
         """Seconds of CPU time, of children that have ended too."""
-        return sum(sum(map(int, _stat(pid)[11:15])) for pid in self._pids()) / TICKS
+        return sum(sum(map(int, _stat(pid)[11:15])) for pid in tree(self.process.pid)) / TICKS
 
     @property
     def kib(self) -> int:
         """KiB of memory, shared pages in proportion (PSS)."""
-        return sum(map(pss, self._pids()))
+        return sum(map(pss, tree(self.process.pid)))
 
     async def rests(self) -> None:
         """Wait until it does nothing: what it began in idle time, such as an index, is done."""
@@ -42,14 +42,16 @@ class Measured:
             before = self.cpu_s
             await asyncio.sleep(QUIET_S)
 
-    def _pids(self) -> Iterator[int]:
-        waiting = [self.process.pid]
-        while waiting:
-            pid = waiting.pop()
-            yield pid
-            for task in Path(f"/proc/{pid}/task").glob("*/children"):
-                with suppress(OSError):
-                    waiting += map(int, task.read_text().split())
+
+def tree(pid: int) -> Iterator[int]:
+    """Yield a process and all its children that live."""
+    waiting = [pid]
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                waiting += map(int, task.read_text().split())
 
 
 def _stat(pid: int) -> list[str]:
@@ -108,9 +110,9 @@ async def port_of(measured: Measured) -> int:
         return int(await measured.process.stdout.readline())
 
 
-async def listening(port: int) -> None:
+async def listening(port: int, patience_s: float = START_S) -> None:
     """Wait until a port is listened on."""
-    async with asyncio.timeout(START_S):
+    async with asyncio.timeout(patience_s):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -35,6 +35,7 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
     return Hashing() if request.param == "hashing" else Finder()
 
 
+@pytest.mark.untraced
 @with_minilm
 @pytest.mark.parametrize("index_above", [0, 2 * OTHERS])
 def test_partners_are_found_among_thousands(index_above: int) -> None:

@@ -276,9 +276,9 @@ def test_how_words_were_paired() -> None:
 )
 def test_reading_takes_no_time(text: str) -> None:
     """No text of the longest length makes a pattern run away."""
-    began = time.perf_counter()
+    began = time.thread_time()  # whatever else the machine does
     Question.read(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize("piece", ["\n", "A B ", "( "], ids=["lines", "names", "brackets"])

@@ -7,12 +7,19 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
 
-from tests.support.processes import PATIENCE_S, spawn
+import pytest
+from click.testing import CliRunner
+
+from millrace_client.__main__ import main
+from millrace_client.chat.conversation import Conversation
+from tests.support.paths import REPOSITORY
+from tests.support.processes import ENVIRONMENT, PATIENCE_S, spawn
 from tests.support.server import Running, Start
 
 HARD = "Prove that the square root of 2 is irrational."
@@ -116,6 +123,68 @@ async def test_each_line_of_a_pipe_is_a_turn(start: Start) -> None:
         assert "fault" not in str(running.large.calls[-1])
         assert "upstream_" in ended.stderr
         assert ended.returncode == 1
+
+
+async def test_a_pipe_whose_reader_has_gone_and_one_that_is_interrupted(millrace: Running) -> None:
+    """Neither is taken for a server that is gone, and no later line is asked."""
+    command = ["client", "chat", "--url", millrace.url]
+    lines = [f"{number}: tell a long story. [tokens=400] [rate=100]\n" for number in range(6)]
+
+    def closed() -> tuple[int, str]:
+        with spawn(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdin.write("".join(lines[:3]))
+            process.stdin.close()
+            process.stdout.read(5)
+            process.stdout.close()
+            return process.wait(PATIENCE_S), process.stderr.read()
+
+    def interrupted() -> tuple[int, str]:
+        with spawn(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("".join(lines[3:]))
+            process.stdin.flush()
+            process.stdout.read(5)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=PATIENCE_S)
+            return process.returncode, err
+
+    assert await asyncio.to_thread(closed) == (1, "")
+    before = millrace.small.stats.started
+    assert await asyncio.to_thread(interrupted) == (130, "")
+    assert millrace.small.stats.started == before + 1
+
+
+async def test_input_that_is_no_text(millrace: Running) -> None:
+    command = [sys.executable, str(REPOSITORY / "client"), "chat", "--url", millrace.url]
+    ended = await asyncio.to_thread(
+        subprocess.run, command, input=b"\xff\xfe\n", capture_output=True, env=ENVIRONMENT, timeout=PATIENCE_S
+    )
+    assert ended.returncode == 1
+    assert b"the input is not UTF-8" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "ws://127.0.0.1:99999", "ftp://millrace.example", "ws://"])
+@pytest.mark.parametrize("command", [["ask", "Hi"], ["chat"], ["load"]])
+def test_an_address_at_which_no_server_can_be(command: list[str], url: str) -> None:
+    ended = CliRunner().invoke(main, [*command, "--url", url])
+    assert ended.exit_code == 2
+    assert "--url" in ended.output
+    assert "ws://127.0.0.1:8000" in ended.output
+
+
+def test_what_was_asked_without_an_answer_is_asked_again() -> None:
+    """Not the question before it, whose answer stands."""
+    talk = Conversation(options={}, turns=[("user", "One?"), ("assistant", "One."), ("user", "Two?")])
+    talk.take(None, "")
+    assert talk.again() == "Two?"
+    assert talk.turns == [("user", "One?"), ("assistant", "One.")]
+    assert talk.again() == "One?"
+    assert talk.turns == []
 
 
 async def test_nobody_to_talk_with() -> None:

@@ -123,6 +123,21 @@ async def test_cancelled_while_there_is_no_connection(millrace: Running) -> None
     await until(lambda: millrace.small.stats.running == 0)
 
 
+async def test_cancelled_before_it_began_and_sent_again(millrace: Running) -> None:
+    """It may run under its key, so it is sent again and cancelled; the one before it in its lane goes on."""
+    async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
+        first = client.stream(LONG, lane="a", on_disconnect="detach")
+        second = client.stream(
+            "Talk. [tokens=900] [rate=100]", lane="a", on_disconnect="detach", idempotency_key="second"
+        )
+        await some_words(first)
+        second.cancel()
+        proxy.cut()
+        assert (await first.reply()).status == "completed"
+        assert (await second.reply()).status == "cancelled"
+    await until(lambda: millrace.small.stats.running == 0)
+
+
 async def test_another_process_is_asked_again_with_a_key_and_else_refused(start: Start) -> None:
     """The words of before are gone then, and those of the new answer stand alone."""
     async with start() as one, start() as other, proxy_to(one.url) as proxy, Client(proxy.url) as client:

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
 from millrace.funnel.ttft import LEAST
 from tests.measure_hedge import bench, send
 
 STALL_S = 30.0  # far longer than any hedge takes, also on a slow machine
 
 
+@pytest.mark.untraced
 async def test_a_stalled_provider_does_not_show_and_an_overloaded_one_is_left_alone() -> None:
     """Each stalled call gets company that answers, but for those that are counted. Once all is slow, hedges are off."""
     async with bench(0.5, 0.0, (STALL_S, STALL_S), ttft_s=0.2) as on:

@@ -22,6 +22,7 @@ MUST_HAPPEN = (
 )
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(300)  # where it fails, the sequence is made as short as can be
 def test_what_always_holds_by_a_hand_turned_clock() -> None:
     """The same sequences each time, and every kind of thing happens in them."""
@@ -40,6 +41,7 @@ def test_what_always_holds_by_a_hand_turned_clock() -> None:
     assert not [what for what in MUST_HAPPEN if not Machine.happened[what]]
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", [1])
 async def test_what_always_holds_over_sockets(seed: int) -> None:
     """Ten walks, some at once, and a drain under load at the end."""

@@ -15,7 +15,8 @@ from millrace.caches.partition import Stored
 from millrace.types import Lever, NearAnswer, Says, SemanticMiss
 from tests.support.streams import RIGHT, WRONG, Stream, World, hit_rate, wrong_rate
 
-pytestmark = pytest.mark.timeout(300)  # thousands of requests, on whatever the machine leaves them
+# Thousands of requests, on whatever the machine leaves them.
+pytestmark = [pytest.mark.untraced, pytest.mark.timeout(300)]
 
 INTENTS, EACH, NEIGHBOURS, READ = 20, 15, 24, 4
 WEIGHTS = Weights(version="made", threshold=0.8, bias=0.0, weights={"likeness": 1.0})

@@ -1,1 +1,1 @@
-"""The whole server under faults: of models at every place of their answers, and of clients and their networks."""
+"""The whole server under fire: faults of models, clients and networks, hostile input, kills, and hours of load."""

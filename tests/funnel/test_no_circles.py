@@ -25,6 +25,7 @@ def before() -> Iterator[set[int]]:
     gc.enable()
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("cache", [CacheMode.ON, CacheMode.OFF])
 @pytest.mark.parametrize("strategy", [Strategy.SMALL, Strategy.LARGE, Strategy.CASCADE])
 async def test_a_request_that_has_ended_leaves_nothing_of_its_calls(

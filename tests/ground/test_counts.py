@@ -101,6 +101,7 @@ def reference(request: pytest.FixtureRequest) -> Iterator[tiktoken.Encoding]:
     patch.undo()
 
 
+@pytest.mark.untraced
 def test_counts_equal_tiktokens_on_two_thousand_texts(reference: tiktoken.Encoding) -> None:
     """Code, CJK, emoji, JSON, base64 and prose, also such that are counted in pieces."""
     wrong = {

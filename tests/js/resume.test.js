@@ -92,6 +92,33 @@ test("another process is asked again with an idempotency key, and else it is an 
   assert.equal(keyed.text, "anew");
 });
 
+test("what was cancelled before it began is not left to run when it is sent again", async () => {
+  const { client, socket } = await connected();
+  const options = /** @type {const} */ ({ lane: "a", onDisconnect: "detach" });
+  const unborn = client.stream("1", { ...options, idempotencyKey: "one" });
+  unborn.cancel();
+  socket.drop(1006);
+  await settled();
+  FakeSocket.last.receive(hello());
+  const [created_, cancelled] = FakeSocket.last.sent;
+  assert.equal(created_.millrace.idempotency_key, "one");
+  assert.deepEqual(cancelled, { type: "response.cancel", stream_id: "a" });
+  FakeSocket.last.receive(created("a"), ends("a", 1, "cancelled"));
+  assert.equal((await unborn.done).status, "cancelled");
+});
+
+test("what was cancelled is not asked of another process", async () => {
+  const { client, socket } = await connected();
+  const answer = client.stream("1", { lane: "a", onDisconnect: "detach", idempotencyKey: "one" });
+  socket.receive(created("a"));
+  answer.cancel();
+  socket.drop(1012);
+  await settled();
+  FakeSocket.last.receive(hello("two"));
+  assert.deepEqual(FakeSocket.last.sent, []);
+  await assert.rejects(answer.done, { code: "resume_expired" });
+});
+
 test("a server that cannot resume is asked again with a key, and else its refusal is the error", async () => {
   const { client, socket } = await connected();
   const answers = [client.stream("1", { lane: "a", onDisconnect: "detach", idempotencyKey: "k" })];

@@ -154,9 +154,21 @@ async def test_a_conversation_goes_on_and_begins_anew(page: Page, millrace: Runn
 
     await page.click("#anew")
     await expect(page.locator("#thread")).to_be_hidden()
+    await expect(page.locator("#code")).not_to_contain_text("sky")
     await ask(page, "What is a millrace?")
     await expect_ended(page, "completed", "cache")
     assert millrace.small.stats.started == asked
+
+
+async def test_who_comes_back_to_the_page_finds_it_as_it_was_left(page: Page) -> None:
+    """A browser restores what was chosen, and then the page must do what it shows."""
+    await page.check("#mode-race")
+    await page.goto(f"{page.url}dashboard/")
+    await page.go_back()
+    await expect(page.locator("#link")).to_have_text("Connected")
+    chosen = await page.locator("[name=mode]:checked").get_attribute("value")
+    await expect(page.locator("body")).to_have_attribute("data-mode", chosen or "")
+    assert await page.locator("#race").is_visible() == (chosen == "race")
 
 
 async def test_two_answers_run_side_by_side(page: Page, millrace: Running) -> None:

@@ -107,6 +107,7 @@ def test_every_metric_is_shown_or_alerted() -> None:
         "millrace_disk_queue_bytes",
         "millrace_draining",
         "millrace_memory_limit_bytes",
+        "millrace_tasks",
     }
 
 

@@ -23,9 +23,15 @@ from tests.support.slow_client import SMALL_BUFFER, slow_client
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
 
-TOKENS = 100_000
+TOKENS = 60_000  # thrice what fits into the buffers of all sockets on the way
 STUCK_S = 0.8
 FLOOD = f"flood [tokens={TOKENS}]"
+
+
+@pytest.fixture(autouse=True)
+def pings_may_go_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow client answers none, and a busy machine takes longer than two of them; what is about them sets its own."""
+    monkeypatch.setattr(limits, "HEARTBEAT_S", 600.0)
 
 
 def with_(folder: Path | None = None, **server: Any) -> Callable[[dict[str, Any]], None]:
@@ -51,6 +57,7 @@ def rows(folder: Path) -> Counter[tuple[str, str | None]]:
     return Counter((status, code) for status, code, _ in found)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("lanes", [1, 2])
 async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes: int) -> None:
     """However many lanes; another connection is served meanwhile, and who reads on or cancels is heard."""
@@ -65,9 +72,8 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
         assert sum(len(feed.event_log._waiting) for feed in outbox.feeds) <= 2 * lanes
         assert all(feed.event_log.response.paused for feed in outbox.feeds)
         async with wire_client(running.ws_url) as client:
-            began = time.monotonic()
             check_response(await client.ask("hello"))
-            assert time.monotonic() - began < 1
+        assert all(feed.event_log.response.paused for feed in outbox.feeds)  # it has waited for none of them
         for lane in range(1, lanes):
             peer.send({"type": "response.cancel", "stream_id": f"lane-{lane}"})
         by_lane: dict[str, list[Event]] = {}
@@ -156,7 +162,7 @@ async def test_a_peer_that_answers_no_ping_is_gone(start: Start, monkeypatch: py
         began = time.monotonic()
         await until(lambda: running.small.stats.running == 1)
         await until(lambda: running.small.stats.running == 0)
-        assert 0.4 < time.monotonic() - began < 1.5
+        assert 0.4 < time.monotonic() - began < 20  # and the answer would take 180
         await until(lambda: not running.connections)
 
 

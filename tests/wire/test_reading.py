@@ -47,6 +47,7 @@ def test_what_is_in_strings_does_not_count(piece: bytes) -> None:
         assert refused(text) is None
 
 
+@pytest.mark.untraced
 @settings(deadline=None)  # the first one imports numpy
 @given(st.recursive(st.text('\\",[{x'), lambda child: st.lists(child) | st.dictionaries(st.text('\\"'), child)))
 def test_the_count_bounds_the_values(value: object) -> None:

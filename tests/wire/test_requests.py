@@ -319,6 +319,7 @@ def test_no_frame_crashes_the_reader(fields: dict[str, Any]) -> None:
     answered({"input": "x"} | fields)
 
 
+@pytest.mark.untraced
 @given(st.lists(st.fixed_dictionaries({"type": WORDS}, optional=dict.fromkeys(NAMES[1:], VALUES)), max_size=3))
 def test_no_item_crashes_the_reader(items: list[Any]) -> None:
     """Nor any item, tool or part."""

@@ -10,11 +10,20 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markdown import Markdown
-from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from millrace.errors import MillraceError
 from millrace_client.chat.conversation import Conversation
-from millrace_client.commands import ADVICE, CONTEXT, FAILED, UNREACHABLE, print_error, request_options
+from millrace_client.commands import (
+    ADVICE,
+    CONTEXT,
+    FAILED,
+    INTERRUPTED,
+    NO_SERVER,
+    UNREACHABLE,
+    leave_closed_pipe,
+    print_error,
+    request_options,
+)
 from millrace_client.drawing import Drawing, account, write
 from millrace_client.stream import ConnectionLostError, error_of
 from millrace_client.sync import SyncClient, SyncStream
@@ -39,7 +48,7 @@ def chat(*, url: str, api_key: str | None, system: str | None, max_tokens: int |
     """Talk with the models, turn by turn. Ctrl-C stops an answer, /help says what else there is.
 
     On a terminal answers are drawn as Markdown while they come, with tokens and cost below. From a pipe each line is
-    a turn, and only text that is final is written.
+    a turn, and only text that is final is written; Ctrl-C ends it.
     """
     conversation = Conversation(options={**options, "instructions": system, "max_output_tokens": max_tokens})
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -49,7 +58,12 @@ def chat(*, url: str, api_key: str | None, system: str | None, max_tokens: int |
     except MillraceError as error:
         print_error(console, error.code, error.message)
         sys.exit(FAILED)
-    except (OSError, InvalidHandshake, InvalidURI):
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        leave_closed_pipe()
+        sys.exit(FAILED)
+    except NO_SERVER:
         print_error(console, f"no Millrace answers at {url}", ADVICE)
         sys.exit(UNREACHABLE)
 
@@ -97,13 +111,19 @@ class _Chat:
                 line = input("› " if self._is_terminal else "")
                 while line.endswith("\\"):
                     line = f"{line[:-1]}\n{input('… ' if self._is_terminal else '')}"
+                line.encode()  # Python lets through what is not UTF-8, so that it can be written again
             except EOFError:
                 if self._is_terminal:
                     self._console.print()
                 return
+            except UnicodeError as error:
+                self._report("the input is not UTF-8", str(error))
+                return
             except KeyboardInterrupt:
                 interrupts += 1
-                if interrupts == 2 or not self._is_terminal:  # noqa: PLR2004 - the second one
+                if not self._is_terminal:
+                    raise
+                if interrupts == 2:  # noqa: PLR2004 - the second one
                     return
                 self._console.print("\nCtrl-C again, or Ctrl-D, leaves.", style="dim")
                 continue
@@ -120,8 +140,9 @@ class _Chat:
         """Ask, show what comes, and keep it."""
         stream = self._conversation.ask(self._client, question)
         said: str | None = None
+        interrupts: list[int] = []
         try:
-            with _stopped_by_interrupt(stream):
+            with _stopped_by_interrupt(stream) as interrupts:
                 (self._draw if self._is_terminal else _write)(stream)
             response = stream.response
             said = stream.text or stream.refusal
@@ -134,6 +155,8 @@ class _Chat:
         self._conversation.take(stream.response if stream.ended else None, said or "")
         if self._is_terminal and stream.response is not None:
             self._console.print(account(stream.response))
+        if interrupts and not self._is_terminal:
+            raise KeyboardInterrupt  # no later line of a pipe is asked
 
     def _report(self, title: str, message: str) -> None:
         self._failed = True
@@ -192,15 +215,17 @@ def _write(stream: SyncStream) -> None:
 
 
 @contextmanager
-def _stopped_by_interrupt(stream: SyncStream) -> Iterator[None]:
-    """Have Ctrl-C cancel the stream, whose terminal still comes; a second one leaves the program."""
+def _stopped_by_interrupt(stream: SyncStream) -> Iterator[list[int]]:
+    """Have Ctrl-C cancel the stream, whose terminal still comes, and tell of it; a second one leaves the program."""
+    interrupts: list[int] = []
 
-    def stop(*_: Any) -> None:
+    def stop(number: int, _: Any) -> None:
+        interrupts.append(number)
         signal.signal(signal.SIGINT, before)
         stream.cancel()
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)

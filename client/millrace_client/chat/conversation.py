@@ -21,6 +21,7 @@ class Conversation:
 
     options: dict[str, Any]
     turns: list[Turn] = field(default_factory=list)
+    unanswered: str | None = None  # the last question, if nothing came of it
     answered: int = 0
     cost_usd: float = 0.0
     saved_usd: float = 0.0
@@ -28,6 +29,7 @@ class Conversation:
 
     def ask(self, client: SyncClient, question: str) -> SyncStream:
         """Send the next turn."""
+        self.unanswered = None
         self.turns.append(("user", question))
         return client.stream(
             [{"role": role, "content": text} for role, text in self.turns],
@@ -46,10 +48,13 @@ class Conversation:
             self.turns.append(("assistant", text))
             self.answered += 1
         else:
-            self.turns.pop()
+            _, self.unanswered = self.turns.pop()
 
     def again(self) -> str | None:
         """Forget the last question and its answer, and return the question; None if there is none."""
+        question, self.unanswered = self.unanswered, None
+        if question is not None:
+            return question  # it is no turn
         while self.turns:
             role, text = self.turns.pop()
             if role == "user":
@@ -59,6 +64,7 @@ class Conversation:
     def begin_anew(self) -> None:
         """Forget all turns. What they cost stays counted."""
         self.turns.clear()
+        self.unanswered = None
         self.session = f"chat-{secrets.token_hex(8)}"
 
     def bill(self) -> str:

@@ -16,8 +16,7 @@ from rich.console import Console
 from websockets.exceptions import WebSocketException
 
 from millrace.errors import MillraceError
-from millrace_client.client import DEFAULT_URL
-from millrace_client.commands import ADVICE, CONTEXT, FAILED, INTERRUPTED, UNREACHABLE, print_error
+from millrace_client.commands import ADVICE, CONTEXT, FAILED, INTERRUPTED, UNREACHABLE, print_error, server_options
 from millrace_client.load import bare, page, progress, prompts, report, slo, thresholds
 from millrace_client.load.bare import Bare, NotComparable
 from millrace_client.load.figures import Measured
@@ -61,8 +60,7 @@ def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Param
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--url", default=DEFAULT_URL, envvar="MILLRACE_URL", show_default=True, help="The server.")
-@click.option("--api-key", envvar="MILLRACE_API_KEY", help="The API key, if the server needs one.  [MILLRACE_API_KEY]")
+@server_options
 @click.option(
     "--concurrency",
     type=click.IntRange(1),

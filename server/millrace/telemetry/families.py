@@ -130,6 +130,7 @@ IN_FLIGHT = _gauge("in_flight_requests", "Requests that run.")
 CONNECTIONS = _gauge("open_connections", "WebSockets that are open.")
 STREAMS = _gauge("open_streams", "Answers that are streamed over HTTP.")
 DRAINING = _gauge("draining", "1 while no new requests are taken.")
+TASKS = _gauge("tasks", "Tasks of the event loop that have not ended.")
 LAG = _family(
     Kind.HISTOGRAM,
     "millrace_event_loop_lag_seconds",

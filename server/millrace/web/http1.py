@@ -12,7 +12,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from millrace.web.websocket import EXTENSION, tune, unsent
+from millrace.web.websocket import EXTENSION, tune, unheard_s, unsent
 from millrace.wire import limits
 
 LONGER_S = 5.0  # than endpoints wait for a body: a body that no endpoint reads
@@ -34,6 +34,11 @@ class TimedHttp(H11Protocol):
     def unsent(self) -> int:
         """Bytes that were written and that the peer has not taken."""
         return unsent(self.transport)
+
+    @property
+    def unheard_s(self) -> float:
+        """Seconds for which the peer's system has not acknowledged what was sent."""
+        return unheard_s(self.transport)
 
     @property
     def is_gone(self) -> bool:
@@ -83,17 +88,32 @@ class TimedHttp(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def eof_received(self) -> None:
+        """Note that the client has closed its side: it has gone, also if it has not taken what was sent.
+
+        What waits for it would hold up the end of the connection, and with it the end of what is being answered.
+        """
+        super().eof_received()
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers; uvicorn's own, for the next request, would keep a connection that was reset in memory."""
+        """Stop the timers, and drop what refers back here, or only the garbage collector would find this connection.
+
+        uvicorn's own timer, for the next request, would keep one that was reset.
+        """
         self._stop()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self.scope = self.cycle = cast("Any", None)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the connection over to the WebSocket protocol, whose pings notice a dead peer."""
         self._stop()
         self._awaited = h11.SWITCHED_PROTOCOL
         super().handle_websocket_upgrade(event)
+        self.scope = cast("Any", None)  # it refers back here, and this is not needed while the WebSocket is open
         frames, _ = self.conn.trailing_data  # of a client that does not wait for the answer
         if frames:
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(frames)

@@ -65,6 +65,7 @@ def _look_at_process(numbers: Numbers, process: Process) -> None:
     numbers.count(the.CONNECTIONS, (), process.gate.connections)
     numbers.count(the.STREAMS, (), len(process.streams))
     numbers.count(the.DRAINING, (), int(process.intake.closed))
+    numbers.count(the.TASKS, (), len(asyncio.all_tasks()))
     numbers.count(the.QUEUED, (), backlog.queued)
     numbers.count(the.QUEUED_BYTES, (), backlog.queued_bytes)
     numbers.count(the.QUEUED_SECONDS, (), backlog.oldest_s)

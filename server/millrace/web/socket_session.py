@@ -145,6 +145,16 @@ class SocketSession(ABC):
             reading.cancel()
             await self._jobs.release()
             self._outbox.flush()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what refers back to this session.
+
+        Else all of the connection is kept until the garbage collector comes, which looks at what is old only once in
+        some thousands of connections.
+        """
+        self._writer.on_pause = self._writer.on_resume = self._writer.on_lost = None
+        del self._jobs, self._liveness, self._outbox
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection soon. Only the first call counts."""

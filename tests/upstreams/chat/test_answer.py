@@ -116,6 +116,7 @@ def test_what_is_no_character_costs_no_answer(bad: bytes, *, last: bool) -> None
     assert text.rstrip("b") in ("a\ufffd", "a\ufffd\ufffd")
 
 
+@pytest.mark.untraced
 @given(st.text(), st.data())
 def test_any_text_survives_any_cut_of_its_bytes(text: str, data: st.DataObject) -> None:
     """Nothing is lost, nothing added."""

@@ -49,6 +49,7 @@ def call(index: int, name: str, arguments: str) -> list[dict[str, Any]]:
     return [chunk(tool_calls=[piece]) for piece in (first, *more)]
 
 
+@pytest.mark.untraced
 def test_streams_of_all_kinds() -> None:
     for number in range(STREAMS):
         random = Random(number)

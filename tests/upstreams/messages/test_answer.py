@@ -403,6 +403,7 @@ CUT = stream(*EVERYTHING, stop_reason="tool_use")
 LAST = CUT.index(b"event: message_stop")
 
 
+@pytest.mark.untraced
 def test_a_stream_that_is_cut_anywhere_is_never_whole() -> None:
     """At every byte up to that which ends its last event."""
     end = CUT.index(b"}", LAST) + 1
@@ -430,6 +431,7 @@ def written_at_random(random: Random) -> bytes:
     return stream(*content, stop_reason=random.choice(STOPS)[0], pings=random.random() < 0.5)
 
 
+@pytest.mark.untraced
 def test_hundreds_of_streams_that_are_cut_anywhere_are_never_whole() -> None:
     """At some bytes each, and at the end of every event; and whole ones are."""
     for seed in range(STREAMS):
@@ -472,6 +474,7 @@ def test_pieces_of_a_call_are_passed_on_as_they_come() -> None:
     assert len(asides) == 4
 
 
+@pytest.mark.untraced
 def test_many_deltas_take_no_longer_than_their_bytes() -> None:
     """Those of a kind that is not known, and citations: joined one by one they would take minutes."""
     many = 100_000

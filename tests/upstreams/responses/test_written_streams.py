@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -18,7 +19,8 @@ from tests.support import responses_wire as wire
 from tests.support.responses_wire import Answer, Fields, sse
 from tests.upstreams.responses.test_answer import SERVERS
 
-STREAMS, BATCHES, CUTS = 500, 10, 40
+STREAMS, BATCHES = 500, 10
+CUTS = int(os.environ.get("MILLRACE_STREAM_CUTS", "12"))  # of each stream, besides its ends
 TOOLS = (Tool(name="weather"), Tool(name="patch", namespace="files", is_custom=True))
 WORDS = ("mill", " race", "\n", "Köln", "😀", '"', "\\", "{", "data: ", "[DONE]", " ", "x" * 30)
 ENDS: dict[str, tuple[FinishReason, Fields]] = {
@@ -102,6 +104,7 @@ def any_size(random: Random) -> Iterator[int]:
         yield random.randint(1, most)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_streams_of_all_kinds(batch: int) -> None:
     """The terminal is the right one; nothing is lost, nothing is said twice; no cut makes a whole answer."""
