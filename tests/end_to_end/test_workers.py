@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -126,7 +127,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_along(tmp_path
             async with one.streaming() as (lost, _):
                 await until(lambda: statuses(tmp_path) == ["open", "open"], ENOUGH_S)
                 pid = await asyncio.to_thread(pid_of, running, one.epoch)
-                subprocess.run(["kill", "-9", str(pid)], check=True)
+                os.kill(pid, signal.SIGKILL)
                 with pytest.raises(aiohttp.ClientPayloadError):
                     await lost.content.read()
             await until(lambda: statuses(tmp_path) == ["killed", "open"], ENOUGH_S)

@@ -180,7 +180,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
-        gate = await _gate(settings, keyring, keys, parts, workers.share_of)
+        gate = await _gate(settings, keyring, keys, parts, workers)
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
@@ -396,16 +396,16 @@ async def _semantic(
             await semantic.close()
 
 
-async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack, share_of: int) -> Gate:
+async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack, workers: Together) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
     keyring.replace(await keys.load())
     await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
-        Tickets(CLOCK, keyring.is_valid),
+        Tickets(CLOCK, keyring.principal, None if workers.others is None else workers.others.shelf),
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
-        share_of=share_of,
+        share_of=workers.share_of,
     )
 
 

@@ -15,12 +15,37 @@ COUNTED_S = 2.0  # between two of its writes; what a worker counts after the las
 LOOK_S = 0.25  # between two looks at who lives
 
 
+class FileShelf:
+    """Small values that one of the workers takes. They are files, which the kernel lets one process remove."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Keep a value."""
+        self._path(key).write_bytes(value)
+
+    def take(self, key: bytes) -> bytes | None:
+        """Return a value and keep it no more; None if it is not there, or another one has taken it."""
+        path = self._path(key)
+        try:
+            value = path.read_bytes()
+            path.unlink()
+        except FileNotFoundError:
+            return None
+        return value
+
+    def _path(self, key: bytes) -> Path:
+        return self._folder / f"shelf-{key.hex()}"
+
+
 class WorkerFiles:
     """The other workers, as they are known to this one."""
 
     def __init__(self, worker: Worker, epoch: str, first: First) -> None:
         self.place = epoch[:PLACE]
         self.count = worker.count
+        self.shelf = FileShelf(worker.folder)
         self._worker = worker
         self._first = first
         self._known: dict[str, str] = {}
