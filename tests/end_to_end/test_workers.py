@@ -91,7 +91,7 @@ async def test_what_one_worker_has_the_other_knows_of(tmp_path: Path) -> None:
         assert (await other.get(f"/v1/responses/{asked['id']}"))["id"] == asked["id"]
 
         async def is_repeated() -> bool:
-            return (await other.ask("What is a millrace?"))["usage"]["cost_usd"] == 0
+            return bool((await other.ask("What is a millrace?"))["usage"]["cost_usd"] == 0)
 
         await asyncio.sleep(0.3)  # they look four times a second
         await until_true(is_repeated)
@@ -108,7 +108,7 @@ async def test_what_one_worker_has_the_other_knows_of(tmp_path: Path) -> None:
             batch_id = (await worker.post("/v1/batches", batch))["id"]
 
             async def is_done(worker: Worker = worker, batch_id: str = batch_id) -> bool:
-                return (await worker.get(f"/v1/batches/{batch_id}"))["status"] == "completed"
+                return bool((await worker.get(f"/v1/batches/{batch_id}"))["status"] == "completed")
 
             await until_true(is_done)
         counted = []
@@ -135,7 +135,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_along(tmp_path
                 assert await stream.content.readline()
 
         async def is_replaced() -> bool:
-            return (await healthy(running.url))["workers"] == {"alive": 2, "of": 2}
+            return bool((await healthy(running.url))["workers"] == {"alive": 2, "of": 2})
 
         await until_true(is_replaced)
         running.stop()
