@@ -10,6 +10,7 @@ from typing import Any
 
 from millrace.assembly.background import running
 from millrace.ports.replicas import PLACE, Worker
+from millrace.settings import Settings
 from millrace.stores.database import MEMORY
 from millrace.stores.processes import First
 from millrace.stores.workers import WorkerFiles
@@ -21,7 +22,7 @@ class Together:
 
     first: First
     others: WorkerFiles | None  # None: there are none
-    share_of: int  # workers
+    share_of: int  # workers that limits are divided among; with Redis they are counted together
 
     async def once(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do it in one of the workers: here, once this is the first one."""
@@ -30,8 +31,9 @@ class Together:
 
 
 @asynccontextmanager
-async def together(worker: Worker | None, data_dir: str, epoch: str) -> AsyncIterator[Together]:
+async def together(worker: Worker | None, settings: Settings, epoch: str) -> AsyncIterator[Together]:
     """Find out who else there is. The first one stays it until all that this process does has ended."""
+    data_dir = settings.server.data_dir
     if worker is None or data_dir == MEMORY:
         yield Together(first=First(None), others=None, share_of=1)
         return
@@ -41,7 +43,7 @@ async def together(worker: Worker | None, data_dir: str, epoch: str) -> AsyncIte
         async with running(first.follow()):
             others = WorkerFiles(worker, epoch, first)
             async with running(others.follow()):
-                yield Together(first=first, others=others, share_of=worker.count)
+                yield Together(first=first, others=others, share_of=1 if settings.shared.redis else worker.count)
     finally:
         first.leave()
 

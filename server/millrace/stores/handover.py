@@ -35,6 +35,8 @@ class Handover:
         processes: Processes | None,
         wall: Clock,
         worker: Worker | None = None,
+        *,
+        share_of: int = 1,  # workers that count each by itself
     ) -> None:
         self.count: Callable[[AccountName, Decimal], None] = lambda name, dollars: None  # what others have spent
         self._ledger = ledger
@@ -42,6 +44,7 @@ class Handover:
         self._processes = processes  # None: the data_dir is not shared
         self._wall = wall
         self._worker = worker
+        self._share_of = share_of
         self._seen: frozenset[str] = frozenset()  # all processes that lived at the last look
         self._others = Others()
         self._counted: Nanodollars | None = None  # what the others have spent since then, at the last look
@@ -61,10 +64,9 @@ class Handover:
         if after_writes:
             await self._spending.written()
         spent = await self._look(names)
-        if self._worker is None:
+        if self._share_of == 1:
             return spent
-        part = self._worker.count
-        return {name: Spent(each.day / part, each.month / part) for name, each in spent.items()}
+        return {name: Spent(each.day / self._share_of, each.month / self._share_of) for name, each in spent.items()}
 
     async def follow(self) -> None:
         """Close what the others leave open when they die, and count what they have spent."""
@@ -91,7 +93,7 @@ class Handover:
             if counted is not None:
                 for name, nanodollars in found.others.items():
                     if more := nanodollars - counted.get(name, 0):
-                        self.count(name, more * NANODOLLAR / (1 if self._worker is None else self._worker.count))
+                        self.count(name, more * NANODOLLAR / self._share_of)
             self._others = others if others.living else Others()  # they have spent all that they will
         return found.spent
 
