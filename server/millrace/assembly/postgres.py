@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from millrace.assembly.background import running
+from millrace.assembly.background import Once, running
 from millrace.ports import Clock, KeyStore
 from millrace.settings import SharedSettings
 from millrace.stores import processes
@@ -37,8 +37,13 @@ class Shared(NamedTuple):
 
 
 @asynccontextmanager
-async def sharing(shared: SharedSettings, local: SqliteDatabase, wall: Clock) -> AsyncIterator[Shared | None]:
-    """Send what ends to PostgreSQL, if one is configured. At the end, what is settled last is still sent."""
+async def sharing(
+    shared: SharedSettings, local: SqliteDatabase, wall: Clock, once: Once
+) -> AsyncIterator[Shared | None]:
+    """Send what ends to PostgreSQL, if one is configured. At the end, what is settled last is still sent.
+
+    `once` has it done by one process of those on the same data_dir.
+    """
     if shared.postgres is None:
         yield None
         return
@@ -47,7 +52,7 @@ async def sharing(shared: SharedSettings, local: SqliteDatabase, wall: Clock) ->
     async with opened_postgres(shared) as database:
         assert database is not None
         shipper = Shipper(local, database, await local.commit(identity, within_s=COMMIT_S), wall)
-        async with running(shipper.run()):
+        async with running(once(shipper.run)):
             yield Shared(database, shipper)
 
 

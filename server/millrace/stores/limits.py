@@ -60,6 +60,7 @@ class MemoryLimiter:
         steps: Steps = (),
         *,
         most: int = MOST_ACCOUNTS,
+        share_of: int = 1,  # workers, each of which counts by itself
     ) -> None:
         self.on_reached: Callable[[Reached], None] = lambda _: None
         self.sharing: Sharing | None = None  # None: all limits are those of this process
@@ -70,6 +71,7 @@ class MemoryLimiter:
         self._has_rules = rules != NO_RULES
         self._steps = steps
         self._most = most
+        self._share_of = share_of
         self._accounts: dict[AccountName, Account] = {}  # of keys and tenants
         self._named: OrderedDict[AccountName, Account] = OrderedDict()  # of end users and tags, the latest at the end
         self._reads_late = False  # what this process has spent may not be on the disk yet when it is read
@@ -288,6 +290,8 @@ class MemoryLimiter:
             if tag:
                 names.append(AccountName(AccountKind.TAG, tenant, tag))
             found += [(name, rules.of(name)) for name in names]
+        if self._share_of > 1:
+            found = [(name, limits.shared(self._share_of)) for name, limits in found]
         return [each for each in found if each[1] != UNLIMITED]
 
     def _unread(self, principal: Principal, user: str, tag: str) -> list[AccountName]:
