@@ -54,7 +54,7 @@ def grown(folder: str, rows: int) -> None:
     database = SqliteDatabase(folder)
     asyncio.run(filled(database, NOW, rows=min(rows, SEEDED), responses=RESPONSES))
     database.close()
-    copies = max(0, -(-rows // SEEDED) - 1)
+    copies = max(0, -(-rows // (SEEDED - 1)) - 1)  # one row of the seed is open
     with closing(sqlite3.connect(Path(folder) / FILE)) as file, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("rows are made", total=copies)
         for _ in multiplied(file, copies, DAYS * 86_400 / max(1, copies)):

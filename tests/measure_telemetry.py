@@ -18,6 +18,7 @@ from millrace.telemetry.figures import Figures
 from millrace.telemetry.metrics import Metrics
 from millrace.telemetry.numbers import Numbers
 from millrace.telemetry.spans import spans_of
+from millrace.telemetry.text import written
 from millrace.types import CacheOutcome, Entry, Outcome, Source, Tier, new_trace
 from tests.telemetry.test_figures import call, entry
 
@@ -49,7 +50,9 @@ def scrape_ms(tenants: int) -> tuple[float, int]:
                 figures.settled(replace(made, tenant=f"tenant-{number}", code=None, dialect=f"dialect-{source}"))
     metrics = Metrics(figures=figures)
     began = time.process_time()
-    text, _ = asyncio.run(metrics.written(Numbers(), None, 0.0, ""))
+    numbers = Numbers()
+    asyncio.run(metrics.gathered(numbers, None, 0.0))
+    text, _ = written(numbers, "")
     return (time.process_time() - began) * 1000, len(text)
 
 

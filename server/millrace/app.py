@@ -13,6 +13,7 @@ from millrace import log
 from millrace.assembly import assembled
 from millrace.errors import MillraceError
 from millrace.ports import Claim
+from millrace.ports.replicas import Worker
 from millrace.settings import Settings
 from millrace.settings.changes import Source
 from millrace.web import (
@@ -50,15 +51,17 @@ GRACE_S = 10  # for what still runs once the server has drained
 KEEP_ALIVE_S = 75  # of an idle connection over HTTP, unless `handshake_timeout_s` is less; clients keep theirs for 5 s
 
 
-def create_app(settings: Settings, claim: Claim | None = None, source: Source | None = None) -> Starlette:
+def create_app(
+    settings: Settings, claim: Claim | None = None, source: Source | None = None, worker: Worker | None = None
+) -> Starlette:
     """Return the application; its parts come to life with its lifespan, which claims data_dir if `claim` is None.
 
-    `source` is where the settings come from, to be read anew.
+    `source` is where the settings come from, to be read anew. `worker`: what it is among the workers of a server.
     """
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Process]]:
-        async with assembled(settings, claim, source) as process:
+        async with assembled(settings, claim, source, worker) as process:
             yield {"process": process}
 
     app = Starlette(
@@ -128,12 +131,14 @@ def create_app(settings: Settings, claim: Claim | None = None, source: Source | 
     return app
 
 
-def server(settings: Settings, claim: Claim | None = None, source: Source | None = None) -> Server:
-    """Return the server for these settings, not yet running; `claim` and `source` as for `create_app`."""
+def server(
+    settings: Settings, claim: Claim | None = None, source: Source | None = None, worker: Worker | None = None
+) -> Server:
+    """Return the server for these settings, not yet running; the others as for `create_app`."""
     sys.setswitchinterval(SWITCH_S)
     server = Server(
         uvicorn.Config(
-            create_app(settings, claim, source),
+            create_app(settings, claim, source, worker),
             host=settings.server.host,
             port=settings.server.port,
             http=http1.timed(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
 
 from millrace.types.budget import AccountKind, AccountName
@@ -32,7 +32,20 @@ class Limits:
         own = {name: limit for name in _LIMITS if (limit := getattr(self, name)) is not None}
         return replace(defaults, **own)
 
+    def shared(self, among: int) -> "Limits":
+        """Return the share of one of so many workers; it may always do one thing at a time."""
+        counts = {name: max(1, most // among) for name in _COUNTS if (most := getattr(self, name)) is not None}
+        dollars = {
+            name: (most / among).quantize(_SMALLEST, ROUND_DOWN)
+            for name in _DOLLARS
+            if (most := getattr(self, name)) is not None
+        }
+        return replace(self, **counts, **dollars)
 
+
+_SMALLEST = Decimal("1e-9")  # dollars
+_COUNTS = ("requests_per_minute", "tokens_per_minute", "in_flight", "connections")
+_DOLLARS = ("dollars_per_day", "dollars_per_month")
 _LIMITS = tuple(limit.name for limit in fields(Limits))
 UNLIMITED = Limits()
 

@@ -28,7 +28,8 @@ export class Connection {
     resume(answer: Answer): void;
     /**
      * Cancel an answer. One without an id can be cancelled by lane only, and that cancels every request queued in the
-     * lane (PROTOCOL.md, Client to server). If it shares its lane, it is cancelled once it starts.
+     * lane (PROTOCOL.md, Client to server). If it shares its lane, or may share it with one that is being resumed, it is
+     * cancelled once it starts.
      * @param {Answer} answer
      */
     cancel(answer: Answer): void;

@@ -33,7 +33,7 @@ class ManualClock:
 def gate_of(*stored: Key, origins: tuple[str, ...] = (APP,), clock: ManualClock | None = None, most: int = 100) -> Gate:
     keyring = Keyring(may_be_open=True)
     keyring.replace(stored)
-    return Gate(keyring, Tickets(clock or ManualClock(), keyring.is_valid), Origins(origins), max_connections=most)
+    return Gate(keyring, Tickets(clock or ManualClock(), keyring.principal), Origins(origins), max_connections=most)
 
 
 def head(**fields: Any) -> RequestHead:
@@ -193,7 +193,7 @@ def test_tickets_are_bounded_and_kept_as_hashes(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tickets, "PER_KEY", 3)
     monkeypatch.setattr(tickets, "CAPACITY", 5)
     clock = ManualClock()
-    out = Tickets(clock, lambda _: True)
+    out = Tickets(clock, lambda _: OWNER)
     made = [out.issue(OWNER, APP) for _ in range(3)]
     assert not any(ticket in repr(vars(out)) for ticket in made)
     with pytest.raises(MillraceError, match="this key has too many unused tickets"):

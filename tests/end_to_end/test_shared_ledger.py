@@ -56,8 +56,25 @@ async def test_each_replica_shows_the_requests_of_both(postgres: SharedServer, t
 
 async def test_what_ends_while_postgresql_is_away_arrives_later(postgres: SharedServer, tmp_path: Path) -> None:
     made(postgres, "away")
-    await asyncio.to_thread(postgres.kill)
     async with replicas(1, {"postgres": postgres.url, "name": "away"}, folder=tmp_path) as (server,):
-        await ask(server.url, "What is a millrace?")
-        await asyncio.to_thread(postgres.start)
+        await asyncio.to_thread(postgres.kill)
+        try:
+            await ask(server.url, "What is a millrace?")
+        finally:
+            await asyncio.to_thread(postgres.start)
         assert len(await requests_of(server.url, 1)) == 1
+
+
+async def test_a_replica_that_has_never_seen_the_keys_lets_nobody_in(postgres: SharedServer, tmp_path: Path) -> None:
+    """There may be some, and then nobody without one may ask."""
+    made(postgres, "unseen")
+    await asyncio.to_thread(postgres.kill)
+    try:
+        async with (
+            replicas(1, {"postgres": postgres.url, "name": "unseen"}, folder=tmp_path) as (server,),
+            aiohttp.ClientSession(server.url) as http,
+            http.post("/v1/responses", json={"input": "Hi"}) as answer,
+        ):
+            assert answer.status == 401
+    finally:
+        await asyncio.to_thread(postgres.start)

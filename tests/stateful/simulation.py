@@ -126,7 +126,7 @@ class Simulation:
             wall=self._wall,
             epoch="epoch-1",
             hand_over=lambda: None,
-            gate=Gate(keyring, Tickets(clock, keyring.is_valid), Origins([]), max_connections=1000),
+            gate=Gate(keyring, Tickets(clock, keyring.principal), Origins([]), max_connections=1000),
             backlog=RoomyDisk(),
             cache=cast("Any", None),
             ledger=cast("Any", None),

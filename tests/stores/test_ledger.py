@@ -124,7 +124,7 @@ async def test_a_start_closes_what_a_crash_left_open(tmp_path: Path) -> None:
     call(crashed.bill(), LARGE, StubAttempt())
     await crashed.rows()  # written; and nothing more comes from that process
     again = Store(str(tmp_path))
-    again.ledger.close_left(())
+    again.ledger.close_left(frozenset)
     settled, killed = await again.rows()
     assert (settled["status"], settled["estimated"]) == ("completed", 0)
     assert (killed["status"], killed["estimated"]) == ("killed", 1)

@@ -76,7 +76,7 @@ async def test_who_follows_misses_none_however_late_it_ends(tmp_path: Path) -> N
     await store.database.ready()
     found, number = await rows.after(number, ALL, 10)
     assert [row.request_id for row in found] == ["late"]
-    other.ledger.close_left(())
+    other.ledger.close_left(frozenset)
     await other.database.ready()
     found, number = await rows.after(number, ALL, 10)
     assert [(row.request_id, row.status) for row in found] == [("lost", Status.KILLED)]

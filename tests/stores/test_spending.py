@@ -93,7 +93,7 @@ async def test_a_request_counts_once_however_it_ends(database: SqliteDatabase) -
     dead.opened(entry("2", "3", status=Status.OPEN))
     assert set((await read(spending)).values()) == {spent("5", "5")}
     for _ in range(2):
-        ledger.close_left(())
+        ledger.close_left(frozenset)
         assert set((await read(spending)).values()) == {spent("5", "5")}
 
 

@@ -58,7 +58,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    folder: Path, drain_s: float, evidence: str = "judged = false"
+    folder: Path, drain_s: float, evidence: str = "judged = false", workers: int = 1
 ) -> AsyncIterator[ServerProcess]:
     """Run `python server serve` on a free port; `evidence` is its [evidence], so that nothing is asked by chance."""
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
@@ -70,7 +70,7 @@ async def server_process(
         config = folder / "millrace.toml"
         server = f'[server]\nport = 0\ndata_dir = "{folder}"\ndrain_s = {drain_s}\n'
         config.write_text(f"{server}{models}[evidence]\n{evidence}\n")
-        arguments = ("serve", "--config", str(config))
+        arguments = ("serve", "--config", str(config), "--workers", str(workers))
         with spawn("server", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             try:
                 yield ServerProcess(process, await asyncio.to_thread(address, process), small, folder)

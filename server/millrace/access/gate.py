@@ -34,12 +34,16 @@ class RequestHead:
 class Gate:
     """Admits or refuses requests. Once `draining` is set, no new WebSocket is admitted."""
 
-    def __init__(self, keyring: Keyring, tickets: Tickets, origins: Origins, *, max_connections: int) -> None:
+    def __init__(
+        self, keyring: Keyring, tickets: Tickets, origins: Origins, *, max_connections: int, share_of: int = 1
+    ) -> None:
+        """Of `share_of` workers, each admits its share of the connections of a key."""
         self.draining = False
         self.keyring = keyring
         self.tickets = tickets
         self.origins = origins  # may change at any time
         self._max_connections = max_connections
+        self._share_of = share_of
         self._connections: Counter[str] = Counter()  # open ones by key id
         self._places = Shares(lambda: self._max_connections - self.connections, lambda: keyring.are_many)
 
@@ -72,7 +76,7 @@ class Gate:
 
         Raises `rate_limit_exceeded` if its key has too many, `overloaded` if its tenant has.
         """
-        key, limit = principal.key_id, principal.limits.connections
+        key, limit = principal.key_id, principal.limits.shared(self._share_of).connections
         if limit is not None and self._connections[key] >= limit:
             message = f"this key may have {limit} connections at once; close one and connect again"
             raise MillraceError("rate_limit_exceeded", message, retry_after_ms=RETRY_MS)

@@ -1,13 +1,17 @@
 """Tickets: a browser cannot send a key with a WebSocket, so its server trades the key for a single-use ticket.
 
-A ticket is 256 random bits, valid for one connection from one origin within a minute. Only its hash is kept, in memory.
+A ticket is 256 random bits, valid for one connection from one origin within a minute. Only its hash is kept, in memory,
+and where all workers of the server find it: whoever takes it from there redeems it.
 """
 
 import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import msgspec
 
 from millrace.access.origins import parse
 from millrace.errors import MillraceError
@@ -22,6 +26,27 @@ PER_KEY = 1000  # unused tickets of one key
 _REFUSED = "ticket: unknown, used, expired or for another Origin; get a new one from POST /v1/tickets"
 
 
+class Shelf(Protocol):
+    """What all workers of a server see. Each call takes some µs."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Keep a value."""
+        ...
+
+    def take(self, key: bytes) -> bytes | None:
+        """Return a value and keep it no more; None if it is not there, or another one has taken it."""
+        ...
+
+
+class _Shown(msgspec.Struct):
+    """A ticket on the shelf. The clock of all processes of a machine is the same."""
+
+    key_id: str
+    rotations: int
+    origin: str
+    expires_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Ticket:
     principal: Principal
@@ -30,11 +55,12 @@ class _Ticket:
 
 
 class Tickets:
-    """The unused tickets. `holds` says whether the key of a ticket's owner is still valid."""
+    """The unused tickets. `owner` returns the principal of a key, if that is still valid."""
 
-    def __init__(self, clock: Clock, holds: Callable[[str], bool]) -> None:
+    def __init__(self, clock: Clock, owner: Callable[[str], Principal | None], shelf: Shelf | None = None) -> None:
         self._clock = clock
-        self._holds = holds
+        self._owner = owner
+        self._shelf = shelf
         self._unused: dict[bytes, _Ticket] = {}  # by hash, oldest first, so the next to expire is in front
         self._per_key: Counter[str] = Counter()
 
@@ -54,7 +80,11 @@ class Tickets:
         if len(self._unused) >= CAPACITY:
             raise MillraceError("overloaded", "too many unused tickets; try again later", retry_after_ms=1000)
         ticket = secrets.token_urlsafe(32)
-        self._unused[_digest(ticket)] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
+        digest = _digest(ticket)
+        self._unused[digest] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
+        if self._shelf is not None:
+            shown = _Shown(principal.key_id, principal.rotations, origin, now + limits.TICKET_S)
+            self._shelf.put(digest, msgspec.json.encode(shown))
         self._per_key[principal.key_id] += 1
         return ticket
 
@@ -63,11 +93,23 @@ class Tickets:
 
         A ticket that is refused is used up too: if it arrives late or from another origin, others have seen it.
         """
-        found = self._remove(_digest(ticket))
+        digest = _digest(ticket)
+        found = self._remove(digest) if self._shelf is None else self._taken(digest, self._shelf)
         fits = found is not None and found.expires_at > self._clock() and found.origin == parse(origin) is not None
-        if found is None or not fits or not self._holds(found.principal.key_id):
+        if found is None or not fits or self._owner(found.principal.key_id) is None:
             raise MillraceError("unauthorized", _REFUSED)
         return found.principal
+
+    def _taken(self, digest: bytes, shelf: Shelf) -> _Ticket | None:
+        """Return a ticket of any worker, unless another one has redeemed it."""
+        own, taken = self._remove(digest), shelf.take(digest)
+        if own is not None or taken is None:
+            return None if taken is None else own
+        shown = msgspec.json.decode(taken, type=_Shown)
+        owner = self._owner(shown.key_id)
+        if owner is None:
+            return None
+        return _Ticket(replace(owner, rotations=shown.rotations), parse(shown.origin), shown.expires_at)
 
     def _remove(self, key: bytes) -> _Ticket | None:
         found = self._unused.pop(key, None)
@@ -81,6 +123,8 @@ class Tickets:
     def _expire(self, now: float) -> None:
         while self._unused and (oldest := next(iter(self._unused.items())))[1].expires_at <= now:
             self._remove(oldest[0])
+            if self._shelf is not None:
+                self._shelf.take(oldest[0])
 
 
 def _digest(ticket: str) -> bytes:

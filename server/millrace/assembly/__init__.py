@@ -31,14 +31,16 @@ from millrace.assembly.opened import (
     kept_ledger,
     key_store,
     ledger_rows,
+    living,
     optional_parts,
     reloaded,
     router_reports,
     served,
 )
 from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
-from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions
+from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions, sharing_limits
 from millrace.assembly.telemetry import access_of, watching
+from millrace.assembly.workers import Together, following, leaving, together, told_to_supervisor
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.exact import SqliteExactCache
@@ -52,6 +54,7 @@ from millrace.funnel.prefixes import Prefixes
 from millrace.funnel.ratios import Ratios
 from millrace.memory import MemoryBudget, Shares
 from millrace.ports import Claim, KeyStore
+from millrace.ports.replicas import Worker
 from millrace.runs.asking import Asking
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import Embeddings
@@ -96,6 +99,7 @@ __all__ = [
     "kept_ledger",
     "key_store",
     "ledger_rows",
+    "living",
     "optional_parts",
     "reloaded",
     "router_reports",
@@ -112,12 +116,12 @@ CLOCK, WALL = time.monotonic, time.time
 
 @asynccontextmanager
 async def assembled(  # noqa: PLR0915 - all parts
-    settings: Settings, claimed: Claim | None = None, source: Source | None = None
+    settings: Settings, claimed: Claim | None = None, source: Source | None = None, worker: Worker | None = None
 ) -> AsyncIterator[Process]:
     """Build a process's parts, run them, and take them down in order: what is settled last is still written.
 
     `claimed` is the right to serve data_dir; without it, it is claimed here. It is released at the end. `source` is
-    where the settings come from, to be read anew.
+    where the settings come from, to be read anew. `worker`: what it is among several.
     """
     epoch = secrets.token_hex(8)
     async with AsyncExitStack() as parts:
@@ -128,7 +132,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         queue_bytes = min(QUEUE_BYTES, settings.server.memory_bytes // QUEUE_SHARE)
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
-        shared = await parts.enter_async_context(sharing(settings.shared, database, WALL))
+        workers = await parts.enter_async_context(together(worker, settings, epoch))
+        shared = await parts.enter_async_context(sharing(settings.shared, database, WALL, workers.once))
         looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
         rows, past = LedgerRows(looked_at), SqlitePast(looked_at)
         link = await parts.enter_async_context(linking(settings.shared))
@@ -144,6 +149,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         sweeper = Sweeper(CLOCK)
         ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
         watched = await parts.enter_async_context(watching(settings, ledger, epoch))
+        await parts.enter_async_context(leaving(workers, lambda: watched.figures.of(None).packed()))
         sweeper.on_late = watched.figures.late
         spending = SqliteSpending(database)
         schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
@@ -175,19 +181,21 @@ async def assembled(  # noqa: PLR0915 - all parts
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
-        await parts.enter_async_context(sharing_deletions(link, database, WALL))
+        await parts.enter_async_context(sharing_deletions(link, database, WALL, workers.once))
+        await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
-        gate = await _gate(settings, keyring, keys, parts)
+        gate = await _gate(settings, keyring, keys, parts, workers)
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
         await parts.enter_async_context(sending(archive, runs.kept.forget))
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
-        handover = Handover(ledger, spending, present, WALL)
-        limits = limiting(settings, spending, handover, memory, CLOCK, WALL)
+        handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
+        limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
+        await parts.enter_async_context(sharing_limits(link, limiter, database, epoch, present, CLOCK))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -206,6 +214,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
         end_judging = await parts.enter_async_context(judging.judging(learned, funnels, memory))
+        if learned is not None:
+            await parts.enter_async_context(following(workers, partial(learned.follow, judged.changes)))
         embeddings = Embeddings(
             models.served_embeddings(settings, connections, WALL),
             limiter,
@@ -237,7 +247,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         with_limits, traced = gate.keyring.with_limits, watched.traced
-        elsewhere = await parts.enter_async_context(passing_on(settings, link, epoch, CLOCK))
+        elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, epoch, CLOCK))
         intake = Intake(
             funnels,
             runs,
@@ -248,7 +258,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             CLOCK,
             with_limits,
             traced=traced,
-            place="" if elsewhere is None else elsewhere.replicas.place,
+            place="" if elsewhere is None else elsewhere.place,
         )
         batches = await parts.enter_async_context(
             running_batches(
@@ -256,7 +266,7 @@ async def assembled(  # noqa: PLR0915 - all parts
                 database,
                 batch_store,
                 ledger,
-                present,
+                partial(_others, present, workers, worker),
                 keyring,
                 live,
                 intake,
@@ -278,9 +288,12 @@ async def assembled(  # noqa: PLR0915 - all parts
                 router_reports,
                 funnels,
                 common.places,
+                None if workers.others is None else lambda: workers.first.is_here,
             )
         )
         live_settings.dashboard = dashboard
+        if worker is not None:
+            live_settings.tell = told_to_supervisor()
         process = Process(
             funnel=funnels,
             runs=runs,
@@ -390,7 +403,7 @@ async def _semantic(
             await semantic.close()
 
 
-async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:
+async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack, workers: Together) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
     try:
         keyring.replace(await keys.load())
@@ -400,9 +413,10 @@ async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: Asy
     await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
-        Tickets(CLOCK, keyring.is_valid),
+        Tickets(CLOCK, keyring.principal, None if workers.others is None else workers.others.shelf),
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
+        share_of=workers.share_of,
     )
 
 
@@ -427,6 +441,14 @@ def _hand_over(claimed: Claim, ledger: SqliteLedger, ends: Iterable[Callable[[],
         end()
     ledger.wants_progress = True
     claimed.release()
+
+
+async def _others(present: Processes | None, workers: Together, worker: Worker | None) -> bool:
+    """Whether another process may still do what must be done once, such as running batches."""
+    if present is None:
+        return False
+    others = await asyncio.to_thread(present.others)
+    return bool(others) if worker is None else not workers.first.is_here or bool(others & worker.strangers)
 
 
 def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | None:

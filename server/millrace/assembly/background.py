@@ -9,6 +9,8 @@ from millrace import log
 
 BEGIN_AGAIN_S = 1.0
 
+Once = Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]  # does it where nobody else does
+
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[Callable[[], None]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from millrace.stores.batch_disk import FolderBatchDisk
 from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
-from millrace.stores.processes import Processes
 
 FOLDER = "files"  # in data_dir
 BACKLOG_S = 1.0  # for which the first write has waited; with more, batches wait
@@ -38,7 +37,7 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
     database: SqliteDatabase,
     store: SqliteBatches,
     ledger: SqliteLedger,
-    present: Processes | None,
+    others: Callable[[], Awaitable[bool]],  # whether another process may still run batches
     keyring: Keyring,
     live: LiveFunnels,
     intake: Intake,
@@ -70,9 +69,6 @@ async def running_batches(  # noqa: PLR0913, PLR0917 - its parts
             in_flight=chosen.in_flight,
             max_running=server.max_running,
         )
-
-        async def others() -> bool:
-            return present is not None and bool(await asyncio.to_thread(present.others))
 
         asker = Asker(
             intake=intake,

@@ -29,14 +29,21 @@ from millrace.upstreams.webhook import PAUSES_S, Webhook
 
 @asynccontextmanager
 async def limiting(
-    settings: Settings, spending: SqliteSpending, handover: Handover, memory: MemoryBudget, clock: Clock, wall: Clock
+    settings: Settings,
+    spending: SqliteSpending,
+    handover: Handover,
+    memory: MemoryBudget,
+    clock: Clock,
+    wall: Clock,
+    share_of: int = 1,
 ) -> AsyncIterator[tuple[MemoryLimiter, Callable[[BudgetsSettings], None]]]:
     """Count what has limits, in this process and in others that still run on the same data_dir.
 
-    Yield who does it, and what has other settings say who is told as a budget runs out.
+    Each of `share_of` workers has its share. Yield who does it, and what has other settings say who is told as a budget
+    runs out.
     """
     budgets = settings.budgets
-    limiter = MemoryLimiter(clock, wall, handover.read, rules_of(settings.limits), steps_of(budgets))
+    limiter = MemoryLimiter(clock, wall, handover.read, rules_of(settings.limits), steps_of(budgets), share_of=share_of)
     memory.add("accounts of limits", lambda: limiter.bytes_used, MOST_BYTES)
     handover.count = limiter.count
     await handover.begin()

@@ -38,6 +38,7 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
     router_reports: RouterReports,
     funnels: Funnels,
     places: Shares,
+    is_first: Callable[[], bool] | None,
 ) -> AsyncIterator[Dashboard]:
     """Add up requests as they end, and show that. `settings` returns those that hold now."""
 
@@ -52,7 +53,7 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
         return await asyncio.to_thread(lambda: [*map(_shown, budget_lines(spent, reserved, known, now))])
 
     store, past = StoredRollups(database), SqlitePast(database)
-    rollups = Rollups(past, store, WALL, standard, lambda: places.used > 0)
+    rollups = Rollups(past, store, WALL, standard, lambda: places.used > 0, is_first)
     dashboard = Dashboard(
         rollups,
         store,

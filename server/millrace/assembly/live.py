@@ -54,6 +54,7 @@ class LiveSettings:
     ) -> None:
         """`source` None: there is no file that could be read."""
         self.dashboard: Dashboard | None = None
+        self.tell: Callable[[], None] = lambda: None  # has the other workers of the server reload
         self._started = self._now = settings
         self._source = source
         self._funnels = funnels
@@ -77,8 +78,11 @@ class LiveSettings:
         """The settings that hold now."""
         return self._now
 
-    async def reload(self) -> Reloaded:
-        """Read the configuration and change what can change. A bad one changes nothing. It is told in the log too."""
+    async def reload(self, *, tells: bool = True) -> Reloaded:
+        """Read the configuration and change what can change. A bad one changes nothing. It is told in the log too.
+
+        `tells`: other workers do the same, unless it has faults.
+        """
         source = self._source or _NO_FILE
         async with self._turn:
             reloaded = await self._reloaded(source)
@@ -86,6 +90,8 @@ class LiveSettings:
                 self.state.refused_at = self._wall()
             else:
                 self.state = Configuration(self._wall(), None, reloaded.needs_restart)
+                if tells:
+                    self.tell()
         return reloaded
 
     async def _reloaded(self, source: Source) -> Reloaded:

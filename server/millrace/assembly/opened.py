@@ -157,6 +157,11 @@ async def reloaded(data_dir: str) -> Reloaded:
         return await asked(reloads)
 
 
+def living(data_dir: str) -> frozenset[str]:
+    """Return the epochs of all processes that serve a folder, or still end what they run."""
+    return processes.living(data_dir)
+
+
 def optional_parts() -> dict[str, bool]:
     """Return which of the packages that Millrace can do without are installed."""
     return {"MiniLM": weights.available(), "hnswlib": importlib.util.find_spec("hnswlib") is not None}

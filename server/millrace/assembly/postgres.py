@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from millrace.assembly.background import running
+from millrace.assembly.background import Once, running
 from millrace.ports import Clock, KeyStore
 from millrace.settings import SharedSettings
 from millrace.stores import processes
@@ -22,7 +23,7 @@ from millrace.stores.router import SqliteRouter
 if TYPE_CHECKING:
     from millrace.stores.postgres.archive import SharedArchive
     from millrace.stores.postgres.connection import Connection
-    from millrace.stores.postgres.copies import Copy
+    from millrace.stores.postgres.copies import Compared as Compared, Copy  # noqa: PLC0414 - a command names it
     from millrace.stores.postgres.database import PostgresDatabase
     from millrace.stores.postgres.shipper import Shipper
 
@@ -37,8 +38,13 @@ class Shared(NamedTuple):
 
 
 @asynccontextmanager
-async def sharing(shared: SharedSettings, local: SqliteDatabase, wall: Clock) -> AsyncIterator[Shared | None]:
-    """Send what ends to PostgreSQL, if one is configured. At the end, what is settled last is still sent."""
+async def sharing(
+    shared: SharedSettings, local: SqliteDatabase, wall: Clock, once: Once
+) -> AsyncIterator[Shared | None]:
+    """Send what ends to PostgreSQL, if one is configured. At the end, what is settled last is still sent.
+
+    `once` has it done by one process of those on the same data_dir.
+    """
     if shared.postgres is None:
         yield None
         return
@@ -47,7 +53,7 @@ async def sharing(shared: SharedSettings, local: SqliteDatabase, wall: Clock) ->
     async with opened_postgres(shared) as database:
         assert database is not None
         shipper = Shipper(local, database, await local.commit(identity, within_s=COMMIT_S), wall)
-        async with running(shipper.run()):
+        async with running(once(shipper.run)):
             yield Shared(database, shipper)
 
 
@@ -174,7 +180,7 @@ async def _local(data_dir: str, wall: Clock) -> AsyncIterator[SqliteDatabase]:
         SqliteArchive(database, ttl_s=0, disk_bytes=0, wall=wall)
         SqliteEvidence(database, keep_days=0, wall=wall)
         SqliteRouter(database, wall=wall)
-        SqliteLedger(database).close_left(await asyncio.to_thread(processes.living, data_dir))
+        SqliteLedger(database).close_left(partial(processes.living, data_dir))
         await database.ready()
         yield database
     finally:

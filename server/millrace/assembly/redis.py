@@ -1,21 +1,27 @@
 """What a process shares through Redis. Nothing of it is imported unless Redis is configured."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from millrace.assembly.background import running
+from millrace.assembly.background import Once, running
 from millrace.caches.deletions import add_of_others
 from millrace.caches.exact import SqliteExactCache
 from millrace.ports import Clock
+from millrace.ports.replicas import PLACE
 from millrace.settings import Settings, SharedSettings
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.identity import identity
+from millrace.stores.limits import MemoryLimiter
+from millrace.stores.processes import Processes
+from millrace.stores.workers import WorkerFiles
 from millrace.web.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
     from millrace.stores.redis.exact import SharedExactCache
     from millrace.stores.redis.link import RedisLink
+    from millrace.stores.redis.replicas import RedisReplicas
 
 COMMIT_S = 10.0
 
@@ -34,28 +40,35 @@ async def linking(shared: SharedSettings) -> AsyncIterator["RedisLink | None"]:
 
 @asynccontextmanager
 async def passing_on(
-    settings: Settings, link: "RedisLink | None", epoch: str, clock: Clock
+    settings: Settings, link: "RedisLink | None", workers: WorkerFiles | None, epoch: str, clock: Clock
 ) -> AsyncIterator[Elsewhere | None]:
-    """Say at which address this replica is reached, and pass on what is for others."""
-    if link is None:
+    """Say at which address this replica is reached, and pass on what is for others, and for other workers."""
+    if link is None and workers is None:
         yield None
         return
+    async with AsyncExitStack() as parts:
+        replicas = None if link is None else await parts.enter_async_context(_replicas(settings, link, epoch, clock))
+        elsewhere = Elsewhere(epoch[:PLACE], replicas, workers)
+        parts.push_async_callback(elsewhere.close)
+        yield elsewhere
+
+
+@asynccontextmanager
+async def _replicas(settings: Settings, link: "RedisLink", epoch: str, clock: Clock) -> AsyncIterator["RedisReplicas"]:
     from millrace.stores.redis.replicas import RedisReplicas  # noqa: PLC0415 - only where it is used
 
     server = settings.server
     host = f"[{server.host}]" if ":" in server.host else server.host
     address = settings.shared.address or f"http://{host}:{server.port}"
     replicas = RedisReplicas(link, epoch, address, clock)
-    elsewhere = Elsewhere(replicas)
-    try:
-        async with running(replicas.run()):
-            yield elsewhere
-    finally:
-        await elsewhere.close()
+    async with running(replicas.run()):
+        yield replicas
 
 
 @asynccontextmanager
-async def sharing_deletions(link: "RedisLink | None", database: SqliteDatabase, wall: Clock) -> AsyncIterator[None]:
+async def sharing_deletions(
+    link: "RedisLink | None", database: SqliteDatabase, wall: Clock, once: Once
+) -> AsyncIterator[None]:
     """Tell the other replicas what is deleted from the caches, and heed what they delete."""
     if link is None:
         yield
@@ -63,7 +76,7 @@ async def sharing_deletions(link: "RedisLink | None", database: SqliteDatabase, 
     from millrace.stores.redis.deletions import SharedDeletions  # noqa: PLC0415 - only where it is used
 
     own = await database.commit(identity, within_s=COMMIT_S)
-    async with running(SharedDeletions(link, database, own, add_of_others, wall).run()):
+    async with running(once(SharedDeletions(link, database, own, add_of_others, wall).run)):
         yield
 
 
@@ -80,3 +93,25 @@ async def shared_exact_cache(
     cache = SharedExactCache(own, link, wall)
     async with running(cache.run()):
         yield cache
+
+
+@asynccontextmanager
+async def sharing_limits(
+    link: "RedisLink | None",
+    limiter: MemoryLimiter,
+    database: SqliteDatabase,
+    epoch: str,
+    present: Processes | None,
+    clock: Clock,
+) -> AsyncIterator[None]:
+    """Count limits together with the other replicas, and have each step of a budget told once."""
+    if link is None:
+        yield
+        return
+    from millrace.stores.redis.limits import SharedLimits  # noqa: PLC0415 - only where it is used
+
+    shared = SharedLimits(link, limiter, await database.commit(identity, within_s=COMMIT_S), epoch, clock)
+    limiter.on_reached = shared.told_once(limiter.on_reached)
+    await shared.begin(await asyncio.to_thread(present.others) if present else ())
+    async with running(shared.run()):
+        yield

@@ -7,7 +7,9 @@ import asyncio
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -20,6 +22,8 @@ from millrace.types import Answer, StoredAnswer
 LOOKUP_S = 0.1  # for SQLite to answer; a model says its first word after about twice that time
 LEARN_S = 60.0  # to read the keys of all that is on disk, once
 OVERHEAD = 500  # bytes per entry in memory beside its JSON, about
+FOLLOW_S = 0.25  # between two looks at what other workers have stored
+LATE_S = 5.0  # that an answer may take from there to the disk; what takes longer may be missed
 TOUCH_S = 1.0  # after which another use of an answer is written down; what goes first was not used for much longer
 SHARE = 4  # an answer of more than this part of the bytes allowed is not kept: it would push out too many others
 
@@ -42,6 +46,7 @@ _INDEXES = (
 _PUT = "INSERT OR REPLACE INTO answers (key, tenant, stored_at, used_at, size, answer, id) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _GET = "SELECT answer FROM answers WHERE key = ? AND stored_at > ?"
 _KEYS = "SELECT key FROM answers INDEXED BY answers_used"  # which has no answers to read over
+_NEW_KEYS = "SELECT key FROM answers INDEXED BY answers_stored WHERE stored_at > ?"
 _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
 _DELETE = "DELETE FROM answers WHERE key = ?"
 
@@ -116,7 +121,7 @@ class SqliteExactCache:
     async def find(self, key: bytes) -> StoredAnswer | None:
         """Look in SQLite and keep a hit in memory. A database error is a miss, and so is a late answer.
 
-        What another process stores on the same disk meanwhile, as an older one does while it drains, may be missed.
+        What another process stores on the same disk meanwhile may be missed, unless that is followed.
         """
         if self._knows_all and key not in self._keys:
             return None
@@ -141,6 +146,17 @@ class SqliteExactCache:
             self._keep(key, answer, len(row[0]), now)
         self._touch(key, now)
         return answer
+
+    async def follow(self) -> None:
+        """Learn of the keys that other workers store, until cancelled. Late is a miss."""
+        looked_at = self._wall()
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            since, looked_at = looked_at - LATE_S, self._wall()
+            with suppress(sqlite3.Error, TimeoutError):
+                rows = await self._database.read(partial(_stored_since, since), within_s=LOOKUP_S)
+                for (key,) in rows:
+                    self._keys.add(key)
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
         """Keep in memory now, in SQLite soon, or not at all if too much waits to be written."""
@@ -186,6 +202,10 @@ class SqliteExactCache:
     def _drop(self, key: bytes) -> None:
         if (dropped := self._hot.pop(key, None)) is not None:
             self._hot_bytes -= dropped.size
+
+
+def _stored_since(since: float, connection: sqlite3.Connection) -> list[tuple[bytes]]:
+    return connection.execute(_NEW_KEYS, (since,)).fetchall()
 
 
 def _all_keys(connection: sqlite3.Connection) -> KeyFilter:

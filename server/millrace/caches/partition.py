@@ -58,6 +58,11 @@ class Partition:
     def __contains__(self, id_: str) -> bool:
         return id_ in self._entries
 
+    def stored_at(self, id_: str) -> float:
+        """Return when an entry was stored (Unix seconds); 0 if it is not there."""
+        entry = self._entries.get(id_)
+        return 0.0 if entry is None else entry.stored_at
+
     def likeness(self, id_: str, vector: Vector) -> tuple[float, Stored]:
         """Return the cosine of an entry, which must be there, and the entry."""
         segment, row = self._places[id_]

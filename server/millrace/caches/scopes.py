@@ -122,6 +122,20 @@ class Scopes:
             self._fit()
             self._queue_step(scope)
 
+    def lacks(self, id_: str, scope: bytes, stored_at: float) -> bool:
+        """Whether a scope in memory has no entry as new as this one, which is on disk. May be called on any thread."""
+        partition = self.partitions.get(scope)
+        return partition is not None and partition.stored_at(id_) < stored_at
+
+    def add_of_others(self, found: list[tuple[bytes, Stored, Vector]]) -> None:
+        """Add entries that other processes have put on disk."""
+        for scope, entry, vector in found:
+            if self.lacks(entry.id, scope, entry.stored_at):
+                self.partitions[scope].put(entry, vector)
+                self._queue_step(scope)
+        if self.partitions:
+            self._fit()
+
     def written(self, id_: str) -> "Future[bool] | None":
         """Return what tells whether an entry is on disk; None if it is."""
         with self._lock:

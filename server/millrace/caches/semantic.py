@@ -15,10 +15,12 @@ few may wait, and stores wait behind lookups.
 
 import asyncio
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +33,7 @@ from millrace.caches.decider import Candidate, Chosen, Decider
 from millrace.caches.decision.mix import weights_for
 from millrace.caches.embedders.process import ComparingError
 from millrace.caches.embedders.remote import EmbeddingError
-from millrace.caches.exact import SHARE
+from millrace.caches.exact import FOLLOW_S, LATE_S, SHARE
 from millrace.caches.learning.knowledge import Guidance, Knowledge
 from millrace.caches.partition import Partition, Stored
 from millrace.caches.recent import Recent
@@ -217,6 +219,19 @@ class SqliteSemanticCache:
     def forget(self, gone: list[tuple[str, bytes]] | None) -> None:
         """Drop entries from memory soon, by id and scope; all with None. What is still on disk is loaded again."""
         self._scopes.background(self._scopes.forget_all if gone is None else partial(self._scopes.forget, gone))
+
+    async def follow(self) -> None:
+        """Take over into the scopes in memory what other workers store, until cancelled. Late is a miss."""
+        looked_at = self._wall()
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            since, now = looked_at - LATE_S, self._wall()
+            with suppress(sqlite3.Error, TimeoutError):
+                found = await self._table.of_others(since, self._scopes.lacks)
+                if len(found) < table.PAGE:  # else there is more
+                    looked_at = now
+                if found:
+                    self._scopes.background(partial(self._scopes.add_of_others, found))
 
     def prune(self) -> None:
         """Queue the deletion of what has expired, and what is to be done in idle time. Call it at a start."""

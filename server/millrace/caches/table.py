@@ -5,6 +5,7 @@ older one. Entries go by age, then by rank: the time of the last use, and more f
 outlives what is newer and never hit.
 """
 
+import json
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +62,14 @@ ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, vector = excluded.vecto
 _PAGE = """
 SELECT id, question, answer, stored_at, vector, rank FROM semantic_entries
 WHERE scope = ? AND (rank, id) < (?, ?) AND mark = ? AND stored_at > ? ORDER BY rank DESC, id DESC LIMIT ?
+"""
+_NEW = """
+SELECT id, scope, stored_at FROM semantic_entries INDEXED BY semantic_entries_stored WHERE stored_at > ? AND mark = ?
+ORDER BY stored_at
+"""
+_SOME = """
+SELECT scope, id, question, answer, stored_at, vector FROM semantic_entries
+WHERE id IN (SELECT value FROM json_each(?))
 """
 _HIT = f"""
 UPDATE semantic_entries SET hits = hits + ?, used_at = max(used_at, ?), rank = ? + ? * min(hits + ?, {_HITS})
@@ -159,14 +168,32 @@ class EntryTable:
         rows, is_last = self._database.scan(
             lambda connection: self._first(connection.execute(_PAGE, values), max_bytes), within_s=SELECT_S
         )
-        entries: list[tuple[Stored, Vector]] = []
-        for id_, question, answer, stored_at, blob, _ in rows:
-            if len(blob) < 2 * self._dimensions:  # damaged
-                self.drop(id_)
-                continue
-            vector = np.frombuffer(blob, np.float16, self._dimensions).astype(np.float32)
-            entries.append((Stored(id_, question, answer, stored_at, blob[2 * self._dimensions :]), vector))
+        entries = [entry for *row, _ in rows if (entry := self._read(*row)) is not None]
         return Page(entries, None if is_last or not rows else (rows[-1][5], rows[-1][0]))
+
+    async def of_others(
+        self, since: float, lacks: Callable[[str, bytes, float], bool]
+    ) -> list[tuple[bytes, Stored, Vector]]:
+        """Return, with their scopes, entries stored since then (Unix seconds) that memory lacks.
+
+        `lacks` is asked on another thread. Raises as `page` does.
+        """
+
+        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            found = [row[0] for row in connection.execute(_NEW, (since, self._mark)) if lacks(*row)]
+            return connection.execute(_SOME, (json.dumps(found[:PAGE]),)).fetchall() if found else []
+
+        rows = await self._database.read(read, within_s=SELECT_S)
+        return [(scope, *entry) for scope, *row in rows if (entry := self._read(*row)) is not None]
+
+    def _read(
+        self, id_: str, question: str, answer: bytes, stored_at: float, blob: bytes
+    ) -> tuple[Stored, Vector] | None:
+        if len(blob) < 2 * self._dimensions:  # damaged
+            self.drop(id_)
+            return None
+        vector = np.frombuffer(blob, np.float16, self._dimensions).astype(np.float32)
+        return Stored(id_, question, answer, stored_at, blob[2 * self._dimensions :]), vector
 
     def _first(self, rows: Iterable[tuple[Any, ...]], max_bytes: int) -> tuple[list[tuple[Any, ...]], bool]:
         """Return the first rows, as many as have so many bytes in memory, and whether no page should follow.

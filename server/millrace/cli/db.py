@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -19,9 +19,6 @@ from millrace.assembly import postgres
 from millrace.cli import configuration
 from millrace.cli.printed import wide
 from millrace.settings import Fault, Settings, SharedSettings
-
-if TYPE_CHECKING:
-    from millrace.stores.postgres.copies import Compared
 
 T = TypeVar("T")
 NOT_FIT = 1  # exit code
@@ -102,7 +99,7 @@ def copy(source: str, target: str, name: str) -> None:
         sys.exit(NOT_FIT)
 
 
-async def _copied(folder: str, shared: SharedSettings) -> "list[Compared]":
+async def _copied(folder: str, shared: SharedSettings) -> "list[postgres.Compared]":
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with postgres.copying(folder, shared, time.time) as copy:
         rows = await copy.rows()

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,7 @@ from millrace import __version__, app, log
 from millrace.cli import configuration, keys
 from millrace.cli.db import check_tables
 from millrace.cli.serving import address, claim, listen, run, survive_hang_ups, until_interrupted
+from millrace.cli.workers import MOST, Told, fault_of, serve_as_worker, supervise
 from millrace.ports import Claim
 from millrace.settings import Settings
 from millrace.settings.changes import Source
@@ -22,7 +24,15 @@ from millrace.settings.changes import Source
 @configuration.config_option
 @click.option("--host", help="Overrides [server] host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Overrides [server] port; 0: any free port.")
-def serve(config: Path, host: str | None, port: int | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MOST),
+    default=1,
+    show_default=True,
+    help="Processes that serve the port together, one per core. One that dies is replaced, all in turn on SIGUSR1.",
+)
+@click.option("--worker", hidden=True, help="What a supervisor tells a worker.")
+def serve(config: Path, host: str | None, port: int | None, workers: int, worker: str | None) -> None:
     """Serve the models of a configuration file. On SIGHUP it is read anew, as at `millrace reload`."""
     loaded = configuration.load(config, host, port)
     log.configure(together=True)
@@ -30,7 +40,20 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     advice = keys.check_access(loaded.server, loaded.shared)
     survive_hang_ups()
     source = Source(str(config.absolute()), partial(configuration.read, config, host, port))
-    until_interrupted(_serve(loaded, advice, claim(loaded.server), source))
+    if worker is not None:
+        until_interrupted(serve_as_worker(loaded, source, msgspec.json.decode(worker, type=Told)))
+        return
+    if workers == 1:
+        until_interrupted(_serve(loaded, advice, claim(loaded.server), source))
+        return
+    if (fault := fault_of(loaded.server.data_dir)) is not None:
+        configuration.exit_with_faults([fault], "cannot serve")
+    supervise(_command(config, host), workers, loaded.server, lambda place: _announce(place, advice))
+
+
+def _command(config: Path, host: str | None) -> list[str]:
+    """Return what the workers are told of the command line. The port is told when it is known."""
+    return ["serve", "--config", str(config), *(("--host", host) if host is not None else ())]
 
 
 @click.command("check-config")

@@ -18,6 +18,7 @@ from millrace.ports import Claim
 from millrace.settings import Fault, ServerSettings
 
 BACKLOG = 2048
+MAY_SHARE_PORT = sys.platform == "linux"  # elsewhere SO_REUSEPORT gives all connections to one
 COLLECT_AFTER = 10_000, 3, 20  # new objects, and collections of the younger generations
 
 
@@ -45,9 +46,7 @@ def claim(server: ServerSettings) -> Claim:
 
 def listen(server: ServerSettings) -> socket.socket:
     """Bind and listen before the server is built: a taken port is reported at once, and port 0 gets its number."""
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = _socket(server.host)
     try:
         listener.bind((server.host, server.port))
         listener.listen(BACKLOG)  # from here on, early clients wait in the backlog and are not refused
@@ -60,16 +59,50 @@ def listen(server: ServerSettings) -> socket.socket:
     return listener
 
 
+def reserve(server: ServerSettings) -> socket.socket:
+    """Bind the port for workers. Where they can bind it, too, it does not listen: each does, and the kernel divides.
+
+    Elsewhere it listens, and they inherit it.
+    """
+    listener = listen(server)  # also sees that nobody else has the port
+    if not MAY_SHARE_PORT:
+        return listener
+    port = listener.getsockname()[1]
+    listener.close()
+    return shared(server.host, port)
+
+
+def shared(host: str, port: int) -> socket.socket:
+    """Bind a port that others have bound, too."""
+    listener = _socket(host)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def private() -> socket.socket:
+    """Bind a port of this machine alone, at which the other workers reach this one."""
+    listener = _socket("127.0.0.1")
+    listener.bind(("127.0.0.1", 0))
+    return listener
+
+
+def _socket(host: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return listener
+
+
 def address(listener: socket.socket) -> str:
     """Return host and port of a listening socket, in the form of a URL."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def run(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Run a server on a socket. Exits with 1 if it does not start."""
+async def run(server: uvicorn.Server, *listeners: socket.socket) -> None:
+    """Run a server on sockets. Exits with 1 if it does not start."""
     tune_collector()
-    await server.serve(sockets=[listener])
+    await server.serve(sockets=[*listeners])
     if not server.started:
         sys.exit(1)  # uvicorn has logged the reason
 

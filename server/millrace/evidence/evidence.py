@@ -10,6 +10,7 @@ import random
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -45,6 +46,9 @@ HIT_BYTES = 4000  # of a hit that is known, with its features, about
 FEEDBACK = "feedback"  # the judge, where a person has spoken
 GATHER_S = 1.0  # for which samples wait for others: together they take less time
 ASKING = 4  # answers that a batch asks for, since all of it waits for the slowest one
+FOLLOW_S = 0.5  # between two looks at how other workers steer
+LATE_S = 10.0  # that a change may take to the disk
+CHANGES = 1000  # of these seconds, that are heeded
 BUSY_S = 0.05  # between two looks whether few requests run
 
 
@@ -111,6 +115,8 @@ class Evidence:
         self._at_work = 0  # samples that are judged now
         self._found: tuple[list[Judged], list[Change]] | None = None  # what is still to be written
         self._wrong: dict[str, list[str]] = {}  # entries that are still to be removed, by tenant
+        self._steered: list[Change] = []  # by other workers, still to be heeded
+        self._heeded: set[Change] = set()  # of the last seconds
         self._more = asyncio.Event()
 
     def renew(self, panel: Panel, shares: Shares, limit: float, needed: float) -> None:
@@ -192,6 +198,19 @@ class Evidence:
         await self._teach(judged)
         self._drop(found[Lever.SEMANTIC][-BATCH:])  # the process may have died before it did so
 
+    async def follow(self, changes: Callable[[float, int], Awaitable[list[Change]]]) -> None:
+        """Steer as other workers do, until cancelled. `changes` returns the last ones since then, the newest first."""
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            since = self._wall() - LATE_S
+            self._heeded = {each for each in self._heeded if each.at >= since - LATE_S}
+            with suppress(TimeoutError):
+                found = [each for each in await changes(since, CHANGES) if each not in self._heeded]
+                self._heeded.update(found)
+                self._steered += reversed(found)  # the oldest first
+                if found:
+                    self._more.set()
+
     async def run(self) -> None:
         """Judge what comes, until cancelled."""
         have_waited = False
@@ -218,6 +237,9 @@ class Evidence:
     async def _judge_some(self) -> None:
         """Judge some samples, keep what is found, and only then do what follows. Raises `TimeoutError`: go on later."""
         self._more.clear()
+        if self._steered:
+            steered, self._steered = self._steered, []
+            await asyncio.to_thread(self._trust.learn, (), steered)
         if self._found is None:
             batch = self._batch()
             self._at_work = len(batch)
@@ -225,6 +247,7 @@ class Evidence:
             judged += [each for each in await asyncio.gather(*map(self._judged, batch)) if each is not None]
             self._found = judged, await asyncio.to_thread(self._trust.changes, judged, self._wall())
         judged, changes = self._found
+        self._heeded.update(changes)
         if judged:
             await self._store.add(judged, changes)
             await asyncio.to_thread(self._trust.learn, judged, changes)

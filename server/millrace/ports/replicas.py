@@ -1,8 +1,20 @@
 """The replicas of a service that live, and which of them has a response."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 PLACE = 8  # hexadecimal digits at the beginning of a response's id, and of the epoch of the process that has it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A process that serves one port and one data_dir together with others, which a supervisor has started."""
+
+    folder: str  # where each of them says at which address the others reach it
+    number: int  # which no other one has had
+    count: int  # how many the supervisor keeps alive; each has this share of the limits
+    address: str  # the URL at which the others reach this one
+    strangers: frozenset[str] = frozenset()  # epochs of processes on the data_dir that lived before all of them
 
 
 class Replicas(Protocol):
@@ -14,8 +26,38 @@ class Replicas(Protocol):
         """Return the URL of another process, if it is known to live. No I/O."""
         ...
 
+    def where(self, place: str) -> str | None:
+        """Return where a client finds what that process has, in words; None if it is not known to live. No I/O."""
+        ...
+
     async def find(self, place: str) -> str | None:
         """Return the same, and look for it where it is not known. None for this process."""
+        ...
+
+
+class Siblings(Replicas, Protocol):
+    """The other workers of the server."""
+
+    count: int  # that are to live, with this one
+
+    @property
+    def others(self) -> list[str]:
+        """The URLs of the others that serve."""
+        ...
+
+    async def first(self) -> str | None:
+        """Return the URL of the one that does what must be done once; None for this one.
+
+        Raises `LookupError` while another one takes over.
+        """
+        ...
+
+    async def announce(self) -> None:
+        """Say that this one serves."""
+        ...
+
+    async def left(self) -> list[bytes]:
+        """Return what workers that are gone have counted, as they have told it last."""
         ...
 
 

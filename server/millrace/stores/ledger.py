@@ -3,7 +3,7 @@
 import re
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any
 
@@ -128,6 +128,7 @@ _KILL = (
     f" SELECT {re.sub('|'.join(_KILLED), lambda name: _KILLED[name[0]], COLUMNS)}"
     " FROM entries WHERE status = 'open' AND epoch NOT IN ({living})"
 )
+_LOCK = "UPDATE entries SET status = status WHERE 0"  # changes nothing; from here on nobody else writes
 ROW_BYTES = 1800  # of a row that waits to be written, about
 ANSWERED_S = 2.0  # for SQLite to find one row, after all that waits
 SPENT_S = 60.0  # for SQLite to add up a day
@@ -177,11 +178,19 @@ class SqliteLedger:
         if self._pruner is not None:
             self._pruner.prune()
 
-    def close_left(self, living: Collection[str]) -> None:
-        """Close what dead processes left open as killed, at its highest cost. `living` are the epochs of the others."""
-        epochs = (self._epoch, *living) if self._epoch else (*living,)
-        kill = _KILL.format(living=_question_marks(epochs))
-        self._database.write(lambda connection: connection.execute(kill, epochs))
+    def close_left(self, living: Callable[[], Collection[str]]) -> None:
+        """Close what dead processes left open as killed, at its highest cost.
+
+        `living` returns the epochs of the others, as they are when nobody else can write: one that begins meanwhile
+        has no row yet.
+        """
+
+        def close(connection: sqlite3.Connection) -> None:
+            connection.execute(_LOCK)
+            epochs = (self._epoch, *living()) if self._epoch else (*living(),)
+            connection.execute(_KILL.format(living=_question_marks(epochs)), epochs)
+
+        self._database.write(close)
 
     async def sessions(self, opened_at: float, most: int) -> list[SessionBill]:
         """Return the bills of the latest sessions, of their requests that were opened since then (Unix seconds)."""

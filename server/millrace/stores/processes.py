@@ -3,6 +3,7 @@
 The kernel frees a lock when its process ends, however it ends, so no lock is ever stale and no pid is trusted.
 """
 
+import asyncio
 import os
 import time
 from contextlib import suppress
@@ -16,9 +17,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SERVICE = "millrace.lock"  # held by the process that serves; it contains its pid
+FIRST = "first.lock"  # held by the first of several workers; it contains its place
 PROCESS = "process-{}.lock"  # held by each process while it may write; named by its epoch
 CLAIM_S = 1.0  # for a process that was told to stop just now to begin its drain
 CLAIM_EVERY_S = 0.05
+FIRST_EVERY_S = 0.25  # between two tries of the other workers to become the first
 
 
 class DataDirInUseError(OSError):
@@ -65,6 +68,60 @@ class Processes:
         """Say that this process writes no more."""
         if self._descriptor is not None:
             self._own.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class First:
+    """Which of the workers on a data_dir does what must be done once. A process without others always is the first."""
+
+    def __init__(self, data_dir: str | None, place: str = "") -> None:
+        """`data_dir` None: there are no other workers."""
+        self._path = None if data_dir is None else Path(data_dir, FIRST)
+        self._place = place
+        self._descriptor: int | None = None
+        self._is_due = asyncio.Event()
+        if self._path is None:
+            self._is_due.set()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this process."""
+        return self._is_due.is_set()
+
+    def take(self) -> bool:
+        """Become the first if nobody is; whether this process is it."""
+        if self._path is None or self._descriptor is not None:
+            return True
+        try:
+            self._descriptor = _locked(self._path)
+        except BlockingIOError:
+            return False
+        if self._descriptor is not None:  # else nothing is locked here, and all do everything
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, self._place.encode(), 0)
+        self._is_due.set()
+        return True
+
+    def place(self) -> str:
+        """Return the place of the first one; empty if there is none now."""
+        with suppress(OSError):
+            return "" if self._path is None else self._path.read_text("ascii")
+        return ""
+
+    async def follow(self) -> None:
+        """Become the first once nobody is."""
+        while not self.is_here:
+            await asyncio.sleep(FIRST_EVERY_S)
+            self.take()
+
+    async def due(self) -> None:
+        """Wait until this process is the first."""
+        await self._is_due.wait()
+
+    def leave(self) -> None:
+        """Let another one be the first."""
+        if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -143,6 +143,7 @@ QUEUED_SECONDS = _gauge("disk_queue_oldest_seconds", "For how long the first of 
 DROPPED = _counter("disk_dropped_writes", "Writes of caches that were dropped because too much waited.")
 MEMORY = _gauge("memory_bytes", "Bytes that stores, queues and caches hold.", "account")
 MEMORY_LIMIT = _gauge("memory_limit_bytes", "Bytes that they may hold together.")
+WORKERS = _gauge("workers", "Processes that serve together: `serve --workers`.")
 BUILD = _gauge("build_info", "1, with the version that runs.", "version", "python")
 
 # Models and their deployments.
@@ -177,3 +178,12 @@ PROMISED = _gauge(
 TRACED = _counter(
     "traced_requests", "Requests whose spans were handed over, or dropped because too many waited.", "result"
 )
+
+# What each worker of a server sees as it is: the highest is shown, and of all others the sum.
+SAME = frozenset(
+    {
+        *(DRAINING, QUEUED_SECONDS, BUILD, CAN_BE_ASKED, BREAKER),
+        *(BUDGET_USED, BUDGET_STEPS, EVIDENCE, WRONG, PROMISED),
+    }
+)
+NAMES = {family.name: family for family in FAMILIES}

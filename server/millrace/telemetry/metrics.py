@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from millrace.evidence.report import Reports
-from millrace.telemetry import families as the, text
+from millrace.telemetry import families as the
 from millrace.telemetry.figures import NONE, Figures
 from millrace.telemetry.numbers import Numbers
 from millrace.types.budget import Used
@@ -40,15 +40,12 @@ class Metrics:
     reports: Reports | None = None
     _evidence: dict[str | None, tuple[float, Numbers]] = field(default_factory=dict)
 
-    async def written(self, numbers: Numbers, tenant: str | None, now: float, accept: str) -> tuple[bytes, str]:
-        """Add all that was counted of a tenant, or of all; return the text and its media type.
-
-        `now` in Unix seconds.
-        """
+    async def gathered(self, numbers: Numbers, tenant: str | None, now: float) -> None:
+        """Add all that was counted of a tenant, or of all. `now` in Unix seconds."""
         numbers.add(await self._of_evidence(tenant, now))
-        return await asyncio.to_thread(partial(self._write, numbers, self.budgets(), tenant, accept))
+        await asyncio.to_thread(partial(self._gather, numbers, self.budgets(), tenant))
 
-    def _write(self, numbers: Numbers, budgets: Budgets, tenant: str | None, accept: str) -> tuple[bytes, str]:
+    def _gather(self, numbers: Numbers, budgets: Budgets, tenant: str | None) -> None:
         furthest: dict[tuple[str, ...], float] = {}
         for used in budgets(tenant):
             labels: tuple[str, ...] = used.account.kind.value, used.period.value
@@ -57,7 +54,6 @@ class Metrics:
         for labels, ratio in furthest.items():
             numbers.count(the.BUDGET_USED, labels, ratio)
         numbers.add(self.figures.of(tenant))
-        return text.written(numbers, accept)
 
     async def _of_evidence(self, tenant: str | None, now: float) -> Numbers:
         at, numbers = self._evidence.get(tenant, (0.0, Numbers()))

@@ -4,7 +4,9 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from operator import add
 
-from millrace.telemetry.families import Family
+import msgspec
+
+from millrace.telemetry.families import NAMES, SAME, Family, Kind
 
 MOST_SERIES = 2000  # of one metric; what comes after them is counted as one, should a label have more values
 OTHER = "other"
@@ -75,6 +77,48 @@ class Numbers:
         for family, histograms in other.histograms.copy().items():
             for labels, histogram in histograms.copy().items():
                 self.join(family, labels, histogram)
+
+    def add_sibling(self, other: "Numbers", *, is_gone: bool = False) -> None:
+        """Add what another worker of the server has counted. Of one that is gone only what it has counted remains."""
+        kept = Numbers()
+        kept.histograms = other.histograms
+        for family, series in other.counts.items():
+            if family in SAME:
+                mine = {} if is_gone else self.counts.setdefault(family, {})
+                mine.update({labels: max(amount, mine.get(labels, amount)) for labels, amount in series.items()})
+            elif not (is_gone and family.kind is Kind.GAUGE):
+                kept.counts[family] = series
+        self.add(kept)
+
+    def packed(self) -> bytes:
+        """Return it for another worker, as JSON."""
+        counts = {family.name: [*series.items()] for family, series in self.counts.items()}
+        histograms = {
+            family.name: [(labels, each.counts, each.sum) for labels, each in series.items()]
+            for family, series in self.histograms.items()
+        }
+        return msgspec.json.encode(_Packed(counts, histograms))
+
+
+class _Packed(msgspec.Struct):
+    counts: dict[str, list[tuple[Labels, float]]]
+    histograms: dict[str, list[tuple[Labels, list[int], float]]]
+
+
+def unpacked(packed: bytes) -> Numbers:
+    """Return what another worker has counted. What this version does not know is left out."""
+    read, found = msgspec.json.decode(packed, type=_Packed), Numbers()
+    for name, series in read.counts.items():
+        if name in NAMES:
+            found.counts[NAMES[name]] = dict(series)
+    for name, histograms in read.histograms.items():
+        for labels, counts, sum_ in histograms:
+            family = NAMES.get(name)
+            if family is not None and len(counts) == len(family.bounds) + 1:
+                histogram = Histogram(len(family.bounds))
+                histogram.counts, histogram.sum = counts, sum_
+                found.join(family, labels, histogram)
+    return found
 
 
 def total(numbers: Iterable[Numbers]) -> Numbers:

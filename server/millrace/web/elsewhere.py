@@ -1,12 +1,15 @@
 """Requests for a response that another replica has are passed on to it, with the key of whoever asks.
 
-So it is that replica which decides what this key may see. A request is passed on once: the header `millrace-hop` says
-that it was.
+So it is that replica which decides what this key may see. A request is passed on once to a replica, and once among its
+workers: the header `millrace-hop` says that it was. The workers of a server pass on as well what is about files and
+batches, which one of them runs.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 
 import aiohttp
 from starlette.datastructures import Headers
@@ -14,22 +17,37 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from millrace.errors import MillraceError
-from millrace.ports.replicas import Replicas, place_of
+from millrace.ports.replicas import Replicas, Siblings, place_of
 from millrace.web.refusals import refusal
 
 HOP = "millrace-hop"
 CONNECT_S = 2.0
+SIBLING_S = 1.0  # for a worker to answer another one's question
 SILENT_S = 60.0  # for which the other replica may send nothing: streams have a heartbeat
 _RESPONSE = re.compile("/v1/responses/([^/]+)(/cancel|/input_items)?")
-_SENT_ON = ("authorization", "x-api-key", "accept", "accept-encoding", "origin", "traceparent", "tracestate")
+_OF_BATCHES = re.compile("/v1/(files|batches)(/|$)")
+FROM_REPLICA, FROM_SIBLING = "1", "2"
+_SENT_ON = (
+    "authorization",
+    "content-type",
+    "content-length",
+    "x-api-key",
+    "accept",
+    "accept-encoding",
+    "origin",
+    "traceparent",
+    "tracestate",
+)
 _OF_A_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
 class Elsewhere:
-    """Passes requests on."""
+    """Passes requests on: to a sibling, which is a worker of the same server, or to another replica."""
 
-    def __init__(self, replicas: Replicas) -> None:
-        self.replicas = replicas
+    def __init__(self, place: str, replicas: Replicas | None, siblings: Siblings | None) -> None:
+        self.place = place  # of this process
+        self.siblings = siblings
+        self._replicas = replicas
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENT_S)
         self._http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
 
@@ -37,30 +55,83 @@ class Elsewhere:
         """Close all connections."""
         await self._http.close()
 
+    def where(self, place: str) -> str | None:
+        """Return where a client finds what another process has, in words; None if none is known."""
+        both = (self.siblings, self._replicas)
+        return next((where for each in both if each and (where := each.where(place))), None)
+
     async def address(self, scope: Scope, path: str) -> str | None:
-        """Return the URL of the replica that a request is for; None if it is for this one, or for nobody."""
-        named = _RESPONSE.fullmatch(path)
-        if scope["type"] != "http" or named is None or HOP in Headers(scope=scope):
+        """Return the URL of the process that a request is for; None if it is for this one, or for nobody.
+
+        Raises `overloaded` where it is not known for a moment.
+        """
+        hop = Headers(scope=scope).get(HOP, "")
+        if scope["type"] != "http" or hop == FROM_SIBLING:
             return None
-        return await self.replicas.find(place_of(named[1]))
+        named = _RESPONSE.fullmatch(path)
+        if self.siblings is not None:
+            if _OF_BATCHES.match(path):
+                return await self._first(self.siblings)
+            if named is not None and (address := await self.siblings.find(place_of(named[1]))):
+                return address
+        return await self._replicas.find(place_of(named[1])) if self._replicas and named and not hop else None
 
     async def pass_on(self, address: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have another replica answer."""
-        answer = await self._answer(address, path, scope)
+        """Have another process answer."""
+        answer = await self._answer(address, path, scope, receive)
         await answer(scope, receive, send)
 
-    async def _answer(self, address: str, path: str, scope: Scope) -> Response:
+    async def of_siblings(self, path: str, headers: Mapping[str, str]) -> list[bytes]:
+        """Return what the other workers answer, of those that do within a second."""
+        siblings = [] if self.siblings is None else self.siblings.others
+        found = await asyncio.gather(*(self._read(f"{address}{path}", headers) for address in siblings))
+        return [body for body in found if body is not None]
+
+    async def _read(self, url: str, headers: Mapping[str, str]) -> bytes | None:
+        try:
+            async with (
+                asyncio.timeout(SIBLING_S),
+                self._http.get(url, headers={**headers, HOP: FROM_SIBLING}, allow_redirects=False) as found,
+            ):
+                return await found.read() if found.status == HTTPStatus.OK else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    @staticmethod
+    async def _first(siblings: Siblings) -> str | None:
+        try:
+            return await siblings.first()
+        except LookupError:
+            message = "another worker takes over the files and batches just now; try again"
+            raise MillraceError("overloaded", message, retry_after_ms=1000) from None
+
+    async def _answer(self, address: str, path: str, scope: Scope, receive: Receive) -> Response:
         given = Headers(scope=scope)
-        headers = {name: given[name] for name in _SENT_ON if name in given} | {HOP: "1"}
+        is_sibling = self.siblings is not None and address in self.siblings.others
+        headers = {name: given[name] for name in _SENT_ON if name in given}
+        headers[HOP] = FROM_SIBLING if is_sibling else FROM_REPLICA
         query = scope["query_string"].decode("latin-1")
         url = f"{address.rstrip('/')}{path}{'?' if query else ''}{query}"
+        has_body = given.get("content-length", "0") != "0" or "transfer-encoding" in given
+        body = _received(receive) if has_body else None
         try:
-            found = await self._http.request(scope["method"], url, headers=headers, allow_redirects=False)
+            found = await self._http.request(scope["method"], url, headers=headers, data=body, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError):
-            message = "the replica that has this response does not answer; try again"
+            message = "the replica that has this does not answer; try again"
             return refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)
         kept = {name: value for name, value in found.headers.items() if name.lower() not in _OF_A_CONNECTION}
         return StreamingResponse(_body(found), found.status, kept)
+
+
+async def _received(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield the body of a request, as it comes."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the client has gone")
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
 
 
 async def _body(found: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

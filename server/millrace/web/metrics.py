@@ -16,20 +16,31 @@ from millrace.errors import MillraceError
 from millrace.funnel.breaker import State
 from millrace.principal import Role
 from millrace.telemetry import families as the
-from millrace.telemetry.numbers import Numbers
+from millrace.telemetry.numbers import Numbers, unpacked
+from millrace.telemetry.text import written
+from millrace.web.elsewhere import FROM_SIBLING, HOP
 from millrace.web.middleware import head_of
 from millrace.web.process import Process, process_of
 
 
 async def metrics(request: Request) -> Response:
-    """`GET /metrics`."""
+    """`GET /metrics`. Of several workers any shows what all of them have counted, also those that are gone."""
     process = process_of(request)
     tenant, accept = _seen_by(request, process), request.headers.get("accept", "")
     numbers = Numbers()
     _look_at_process(numbers, process)
     _look_at_models(numbers, process)
     _look_at_batches(numbers, process, tenant)
-    body, media_type = await process.metrics.written(numbers, tenant, process.wall(), accept)
+    await process.metrics.gathered(numbers, tenant, process.wall())
+    if request.headers.get(HOP) == FROM_SIBLING:
+        return Response(await asyncio.to_thread(numbers.packed), media_type="application/json")
+    if (elsewhere := process.elsewhere) is not None and elsewhere.siblings is not None:
+        shown = {name: request.headers[name] for name in ("authorization", "x-api-key") if name in request.headers}
+        for packed in await elsewhere.of_siblings("/metrics", shown):
+            numbers.add_sibling(unpacked(packed))
+        for packed in await elsewhere.siblings.left() if tenant is None else ():
+            numbers.add_sibling(unpacked(packed), is_gone=True)
+    body, media_type = await asyncio.to_thread(written, numbers, accept)
     return Response(body, headers={"Cache-Control": "no-store", "Content-Type": media_type})
 
 
@@ -62,6 +73,7 @@ def _look_at_process(numbers: Numbers, process: Process) -> None:
     for account in memory.accounts:
         numbers.count(the.MEMORY, (account.name,), account.used())
     numbers.count(the.MEMORY_LIMIT, (), memory.limit)
+    numbers.count(the.WORKERS, (), 1)
     numbers.count(the.BUILD, (__version__, platform.python_version()), 1)
 
 

@@ -60,7 +60,11 @@ class GateMiddleware:
                 return
             scope["state"]["principal"] = principal
             elsewhere: Elsewhere | None = scope["state"]["process"].elsewhere
-            address = None if elsewhere is None else await elsewhere.address(scope, _path(scope))
+            try:
+                address = None if elsewhere is None else await elsewhere.address(scope, _path(scope))
+            except MillraceError as error:
+                await refusal(error, scope)(scope, receive, send)
+                return
             if elsewhere is not None and address is not None:
                 await elsewhere.pass_on(address, _path(scope), scope, receive, send)
                 return

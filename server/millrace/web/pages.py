@@ -88,6 +88,9 @@ async def healthz(request: Request) -> Response:
     """Report that the process is alive."""
     process: Process = request.state.process
     health = documents.Health("ok", __version__, process.epoch, process.funnel.running)
+    siblings = None if process.elsewhere is None else process.elsewhere.siblings
+    if siblings is not None:
+        health.workers = documents.Workers(len(siblings.others) + 1, siblings.count)
     if _is_verbose(request, process):
         health.memory = _memory(process.memory)
         health.disk = _disk(process.backlog)

@@ -41,8 +41,8 @@ class LiveSettings(Protocol):
         """By which settings it runs."""
         ...
 
-    async def reload(self) -> Reloaded:
-        """Read the configuration anew. With faults nothing changes."""
+    async def reload(self, *, tells: bool = True) -> Reloaded:
+        """Read the configuration anew. With faults nothing changes. `tells`: other workers do the same."""
         ...
 
 

@@ -5,12 +5,16 @@ import importlib.util
 import os
 import signal
 import socket
+import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 
 from millrace.web.drain import POLL_S, drain
+
+REPLACE = b"r"  # what a supervisor sends to a worker in whose place it has started another
 
 
 class Server(uvicorn.Server):
@@ -22,20 +26,39 @@ class Server(uvicorn.Server):
         self._reloads: set[asyncio.Task[object]] = set()
         self._is_reload_due = False
         if hangup is not None and threading.current_thread() is threading.main_thread():
-            self._heeds_terminal = signal.getsignal(hangup) is not signal.SIG_IGN and _has_terminal()  # `nohup` ignores
+            self._heeds_terminal = signal.getsignal(hangup) is not signal.SIG_IGN and has_terminal()  # `nohup` ignores
             asyncio.get_running_loop().add_signal_handler(hangup, self._hang_up)
         await super().startup(sockets)
+        elsewhere = self.lifespan.state["process"].elsewhere if self.started else None
+        if elsewhere is not None and elsewhere.siblings is not None:
+            await elsewhere.siblings.announce()
+            self._heed_supervisor()
         if self._is_reload_due and self.started:
             self._hang_up()
 
+    def _heed_supervisor(self) -> None:
+        """Stop once the supervisor has gone, or wants another worker in the place of this one."""
+        supervisor = sys.stdin.fileno()
+        os.set_blocking(supervisor, False)
+
+        def heed() -> None:
+            with suppress(BlockingIOError):
+                if os.read(supervisor, 1) == REPLACE:
+                    self.servers[0].close()  # the others take what comes from now on
+                asyncio.get_running_loop().remove_reader(supervisor)
+                self.handle_exit(signal.SIGTERM, None)
+
+        asyncio.get_running_loop().add_reader(supervisor, heed)
+
     def _hang_up(self) -> None:
         """Reload. If it was the terminal that has hung up, stop as at any other signal."""
-        if self._heeds_terminal and not _has_terminal():
+        if self._heeds_terminal and not has_terminal():
             self.handle_exit(signal.SIGTERM, None)
         elif not self.started:
             self._is_reload_due = True
         else:
-            reload = asyncio.get_running_loop().create_task(self.lifespan.state["process"].settings.reload())
+            settings = self.lifespan.state["process"].settings
+            reload = asyncio.get_running_loop().create_task(settings.reload(tells=False))
             self._reloads.add(reload)
             reload.add_done_callback(self._reloads.discard)
 
@@ -55,7 +78,7 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     """Whether the process has a terminal that can close."""
     try:
         os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY))

@@ -123,9 +123,8 @@ class Session(SocketSession):
         """Return the run to be resumed, where all that is asked for can be sent again exactly as it was."""
         run = self._process.runs.find(self._principal.tenant, resume.response_id)
         elsewhere = self._process.elsewhere
-        if elsewhere and (address := elsewhere.replicas.address_of(resume.epoch[:PLACE])):
-            message = f"another replica has this response: resume it there, at {address}; or ask again"
-            raise MillraceError("resume_expired", message, param="epoch")
+        if elsewhere and (where := elsewhere.where(resume.epoch[:PLACE])):
+            raise MillraceError("resume_expired", f"{where}; or ask again", param="epoch")
         if resume.epoch != self._process.epoch or run is None:
             message = "the response is not kept here (any more); ask again, with the same idempotency_key"
             raise MillraceError("resume_expired", message, param="response_id")

@@ -109,13 +109,24 @@ class Counting(Struct, kw_only=True):
     reported: float | None
 
 
+class Workers(Struct):
+    """The workers of a server: how many take requests, and how many are to."""
+
+    alive: int
+    of: int
+
+
 class Health(Struct):
-    """The process is alive. `epoch` identifies it; `running` is the number of requests that run."""
+    """The process is alive. `epoch` identifies it; `running` is the number of requests that run in it.
+
+    `workers` is how many processes of the same server take requests, where there are several.
+    """
 
     status: Literal["ok"]
     version: str
     epoch: str
     running: int
+    workers: Workers | UnsetType = UNSET
     memory: Memory | UnsetType = UNSET  # with `?verbose`
     disk: Disk | UnsetType = UNSET  # with `?verbose`
     counting: list[Counting] | UnsetType = UNSET  # with `?verbose`

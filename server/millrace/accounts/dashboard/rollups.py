@@ -5,6 +5,7 @@ numbers than were seen, whichever process wrote it, and nothing is done on the w
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,10 +63,12 @@ class Rollups:
         wall: Clock,
         standard: Callable[[], Price | None],
         is_busy: Callable[[], bool] = lambda: False,
+        is_first: Callable[[], bool] | None = None,
     ) -> None:
         """`standard` returns the large model's price today, for rows that do not tell theirs.
 
-        `is_busy`: whether requests run, beside which a ledger that was there before is added up slowly.
+        `is_busy`: whether requests run, beside which a ledger that was there before is added up slowly. `is_first`:
+        whether this process is the one of several workers that keeps what it adds up; None: there is one.
         """
         self.progress = Progress(0, 0)
         self._rows = rows
@@ -73,8 +76,11 @@ class Rollups:
         self._wall = wall
         self._standard = standard
         self._is_busy = is_busy
+        self._is_first = is_first or (lambda: True)
+        self._has_siblings = is_first is not None  # whose readers cannot have it add up at once
         self._watchers: set[Callable[[Ended], None]] = set()
         self._through: int | None = None  # None: not read yet
+        self._looks_on = False  # another worker keeps what is added up
         self.turn = asyncio.Lock()  # whoever has it reads all of one moment, for nothing is added meanwhile
         self._watched = asyncio.Event()
         self._forget_at = 0.0
@@ -102,10 +108,10 @@ class Rollups:
         """Look regularly, until cancelled or handed over."""
         while not self._handed_over.is_set():
             try:
-                while not self._handed_over.is_set() and await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
+                while self._is_due and await self.step():  # noqa: ASYNC110 - it waits for nothing, but lets others work
                     await asyncio.sleep(REST_S if self._is_busy() else 0)
                 self._forget()
-                wait_s = WATCHED_S if self._watchers else UNWATCHED_S
+                wait_s = WATCHED_S if self._watchers or self._has_siblings else UNWATCHED_S
             except Exception as error:
                 log.get().warning("not added up yet", error=str(error) or type(error).__name__)
                 wait_s = AGAIN_S
@@ -117,13 +123,17 @@ class Rollups:
                 async with asyncio.timeout(wait_s):
                     await self._watched.wait()
 
+    @property
+    def _is_due(self) -> bool:
+        return not self._handed_over.is_set() and (bool(self._watchers) or self._is_first())
+
     async def catch_up(self, within_s: float = CAUGHT_UP_S) -> None:
         """Add up what has ended until now, as far as that can be done in so many seconds.
 
         Where far more is behind, `run` does it, and nobody waits.
         """
-        if self.progress.behind > FAR or self._handed_over.is_set():
-            return
+        if self.progress.behind > FAR or self._handed_over.is_set() or not self._is_first():
+            return  # the first worker looks soon
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while await self.step():
@@ -132,7 +142,10 @@ class Rollups:
     async def step(self) -> bool:
         """Add up the next requests; whether there may be more. Raises `TimeoutError` if the disk is too slow."""
         async with self.turn:
-            if self._through is None:
+            if not self._is_first():
+                return await self._look_on()
+            if self._through is None or self._looks_on:
+                self._looks_on = False
                 self._through = await self._store.through(VERSION)
             rows, number, top = await self._rows.after(self._through, PAGE)
             if rows:
@@ -145,6 +158,19 @@ class Rollups:
                 self._through = await self._store.add((), self._through, number, merged)
             self.progress = Progress(max(0, top - self._through), top)
             return self._through < top and len(rows) == PAGE
+
+    async def _look_on(self) -> bool:
+        """Tell those who watch what has ended, and leave it to the first worker to keep it."""
+        if self._through is None or not (self._looks_on and self._watchers):
+            self._looks_on = True
+            _, _, self._through = await self._rows.after(sys.maxsize, 1)
+        rows, number, top = await self._rows.after(self._through, PAGE)
+        if rows:
+            _, ended = await asyncio.to_thread(self._added, rows)
+            for watcher in tuple(self._watchers):
+                watcher(ended)
+        self._through = max(self._through, number)
+        return self._through < top and len(rows) == PAGE
 
     def _added(self, rows: Sequence[Past]) -> tuple[list[Cell], Ended]:
         standard, now = self._standard(), self._wall()
