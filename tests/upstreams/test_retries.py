@@ -198,6 +198,21 @@ async def test_a_stale_connection_costs_the_model_nothing() -> None:
     assert (attempt.retried_after, attempt.notes) == ("", ())
 
 
+async def test_what_is_no_http_is_no_stale_connection() -> None:
+    """Bytes have come, so the provider has the request, and may bill it: it is not sent again."""
+    async with scripted_provider(says(ANSWER, then=stay)) as provider:
+        first = provider.upstream.open(CALL)
+        await first.done
+        await first.task
+        provider.script = one_after_another(says(b"HTP/1.1 2OO\r\n\r\n", then=stay), says(ANSWER, then=stay))
+        attempt = provider.upstream.open(CALL)
+        with pytest.raises(UpstreamError, match="cannot be read"):
+            await attempt.done
+        assert attempt.is_reused
+        assert len(provider.requests) == 2
+        await attempt.task
+
+
 async def test_a_refused_field_and_a_transient_fault_in_one_call() -> None:
     """Each is mended once, and both are told."""
     refused = refusal(400, {"message": "Unknown parameter: 'stream_options'", "param": "stream_options"})

@@ -65,6 +65,7 @@ class Keyring:
         self._keys: dict[str, Key] = {}  # the same with the default limits
         self._wall = wall
         self._open = may_be_open
+        self._opens_if_empty = False  # once it is known that there is no key
         self._tenants: set[str] = set()
         self._defaults = defaults
         self.on_change: Callable[[], None] = lambda: None
@@ -79,12 +80,17 @@ class Keyring:
         """Whether there are several tenants who share this server."""
         return len(self._tenants) > 1
 
+    def close_until_known(self) -> None:
+        """Let nobody in until the keys are known: the store could not be read, so there may be some."""
+        self._opens_if_empty, self._open = self._open, False
+
     def replace(self, keys: Iterable[Key]) -> None:
         """Take over the keys of the store. Revoked keys count too: they also turn auth on."""
         self._stored = tuple(keys)
         self._keys = {key.principal.key_id: self._with_defaults(key) for key in self._stored}
         self._tenants = {key.principal.tenant for key in self._keys.values() if key.revoked_at is None}
-        self._open = self._open and not self._keys
+        self._open = (self._open or self._opens_if_empty) and not self._keys
+        self._opens_if_empty = False
         self.on_change()
 
     def set_defaults(self, defaults: Limits) -> None:

@@ -6,7 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
+from millrace import log
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
@@ -34,8 +36,8 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
-from millrace.assembly.postgres import sharing
-from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions
+from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
+from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions, sharing_limits
 from millrace.assembly.telemetry import access_of, watching
 from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders.chosen import Embedders
@@ -66,7 +68,6 @@ from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
-from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.ledger_rows import LedgerRows
 from millrace.stores.past import SqlitePast
@@ -79,6 +80,9 @@ from millrace.stores.spending import SqliteSpending
 from millrace.telemetry.metrics import Metrics
 from millrace.web.chats import Chats
 from millrace.web.process import Process
+
+if TYPE_CHECKING:
+    from millrace.stores.postgres.archive import SharedArchive
 
 __all__ = [
     "assembled",
@@ -164,8 +168,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         watched.providers.settings = lambda: live.settings
         await counting.load_encodings(live.funnels.catalog)
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
-        keys, archive, judged = SqliteKeyStore(database), _archive(settings, database), _judged(settings, database)
-        routed, batch_store = SqliteRouter(database, wall=WALL), SqliteBatches(database, wall=WALL)
+        keys = keys_of(database, None if shared is None else shared.database)
+        archive, judged = _archive(settings, database, shared), _judged(settings, looked_at)
+        routed, batch_store = SqliteRouter(looked_at, wall=WALL), SqliteBatches(database, wall=WALL)
         counted = SqliteRatios(database)
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
@@ -177,11 +182,13 @@ async def assembled(  # noqa: PLR0915 - all parts
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
+        await parts.enter_async_context(sending(archive, runs.kept.forget))
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, spending, present, WALL)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL)
         limiter, renew_webhook = await parts.enter_async_context(limits)
+        await parts.enter_async_context(sharing_limits(link, limiter, database, epoch, present, CLOCK))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )
@@ -386,7 +393,11 @@ async def _semantic(
 
 async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
-    keyring.replace(await keys.load())
+    try:
+        keyring.replace(await keys.load())
+    except TimeoutError as error:
+        log.get().warning("nobody has access until the keys are known", error=str(error))
+        keyring.close_until_known()
     await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
@@ -428,10 +439,11 @@ def _present(data_dir: str, epoch: str, parts: AsyncExitStack) -> Processes | No
     return present
 
 
-def _archive(settings: Settings, database: SqliteDatabase) -> SqliteArchive:
-    ttl_s, disk_bytes = settings.server.store_ttl_s, settings.server.store_bytes
-    return SqliteArchive(database, ttl_s=ttl_s, disk_bytes=disk_bytes, wall=WALL)
+def _archive(settings: Settings, database: SqliteDatabase, shared: Shared | None) -> "SqliteArchive | SharedArchive":
+    ttl_s, max_bytes = settings.server.store_ttl_s, settings.server.store_bytes
+    own = SqliteArchive(database, ttl_s=ttl_s, disk_bytes=max_bytes, wall=WALL)
+    return archive_of(own, database, shared, ttl_s=ttl_s, max_bytes=max_bytes, wall=WALL)
 
 
-def _judged(settings: Settings, database: SqliteDatabase) -> SqliteEvidence:
+def _judged(settings: Settings, database: Queries) -> SqliteEvidence:
     return SqliteEvidence(database, keep_days=settings.evidence.keep_days, wall=WALL)

@@ -18,7 +18,7 @@ from millrace.settings import BudgetsSettings, LimitSettings, LimitsSettings, Se
 from millrace.stores.accounts import Today
 from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.handover import Handover
-from millrace.stores.keys import SqliteKeyStore
+from millrace.stores.keys import StoredKeys
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MOST_BYTES, MemoryLimiter
 from millrace.stores.spending import SqliteSpending
@@ -132,7 +132,7 @@ async def read_budgets(settings: Settings, data_dir: str, now: float) -> list[Bu
         raise FileNotFoundError("it has no database yet")
     database = await asyncio.to_thread(SqliteDatabase, data_dir)
     try:
-        keys, _, spending = SqliteKeyStore(database), SqliteLedger(database), SqliteSpending(database)
+        keys, _, spending = StoredKeys(database), SqliteLedger(database), SqliteSpending(database)
         await database.ready()
         spent, reserved = await spending.all_spent(Today.at(now))
         return budget_lines(spent, reserved, await keys.load(), settings)

@@ -12,6 +12,7 @@ from typing import TypeVar
 from millrace.assembly import caches, evidence as judging, models, router
 from millrace.assembly.live import asked
 from millrace.assembly.models import Served
+from millrace.assembly.postgres import keys_of, opened_postgres
 from millrace.caches.deletions import heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -23,11 +24,10 @@ from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import CacheControl, EmbeddingsUpstream, KeyStore, Rows
 from millrace.runs.embeddings import EmbeddingModel
-from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, ServerSettings, Settings
+from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, ServerSettings, Settings, SharedSettings
 from millrace.stores import processes
 from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
-from millrace.stores.keys import SqliteKeyStore
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
@@ -36,11 +36,14 @@ from millrace.wire.reload import Reloaded
 
 S = TypeVar("S")
 CLOCK, WALL = time.monotonic, time.time
+ALONE = SharedSettings()
 
 
-def key_store(data_dir: str) -> AbstractAsyncContextManager[KeyStore]:
-    """Open the keys that are kept in a folder, which is created; no server is needed, or disturbed."""
-    return _kept(data_dir, SqliteKeyStore)
+@asynccontextmanager
+async def key_store(data_dir: str, shared: SharedSettings = ALONE) -> AsyncIterator[KeyStore]:
+    """Open the keys of PostgreSQL, or those in a folder, which is created; no server is needed, or disturbed."""
+    async with opened_postgres(shared) as remote, _kept(data_dir, lambda database: keys_of(database, remote)) as keys:
+        yield keys
 
 
 def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
@@ -76,24 +79,26 @@ async def cache_control(data_dir: str, settings: CacheSettings) -> AsyncIterator
 
 
 @asynccontextmanager
-async def evidence_reports(data_dir: str, evidence: EvidenceSettings, cache: CacheSettings) -> AsyncIterator[Reports]:
-    """Open what was judged in a folder, to be reported on; no server is needed, or disturbed."""
+async def evidence_reports(
+    data_dir: str, evidence: EvidenceSettings, cache: CacheSettings, shared: SharedSettings = ALONE
+) -> AsyncIterator[Reports]:
+    """Open what was judged, in PostgreSQL or a folder, to be reported on; no server is needed, or disturbed."""
     if not await asyncio.to_thread(Path(data_dir, FILE).exists):
         raise FileNotFoundError("it has no database yet")
 
     def opened(database: SqliteDatabase) -> Reports:
-        judged = SqliteEvidence(database, keep_days=evidence.keep_days, wall=WALL)
+        judged = SqliteEvidence(remote or database, keep_days=evidence.keep_days, wall=WALL)
         return judging.reports_of(evidence, cache, judged, SqliteLedger(database), WALL)
 
-    async with _kept(data_dir, opened) as reports:
+    async with opened_postgres(shared) as remote, _kept(data_dir, opened) as reports:
         yield reports
 
 
 @asynccontextmanager
 async def router_reports(
-    data_dir: str, settings: RouterSettings, *, create: bool = False
+    data_dir: str, settings: RouterSettings, shared: SharedSettings = ALONE, *, create: bool = False
 ) -> AsyncIterator[RouterReports]:
-    """Open what the router has learned in a folder, to be shown and changed; no server is needed, or disturbed.
+    """Open what the router has learned, in PostgreSQL or a folder, to be shown and changed; no server is disturbed.
 
     `create`: where no server was started yet, its database is made.
     """
@@ -101,9 +106,9 @@ async def router_reports(
         raise FileNotFoundError("it has no database yet")
 
     def opened(database: SqliteDatabase) -> RouterReports:
-        return router.reports_of(settings, SqliteRouter(database, wall=WALL), WALL)
+        return router.reports_of(settings, SqliteRouter(remote or database, wall=WALL), WALL)
 
-    async with _kept(data_dir, opened) as reports:
+    async with opened_postgres(shared) as remote, _kept(data_dir, opened) as reports:
         yield reports
 
 

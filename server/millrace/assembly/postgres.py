@@ -1,18 +1,28 @@
 """What a process and the commands open of PostgreSQL. Nothing of it is imported unless it is configured."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from millrace.assembly.background import running
-from millrace.ports import Clock
+from millrace.ports import Clock, KeyStore
 from millrace.settings import SharedSettings
-from millrace.stores.database import SqliteDatabase
+from millrace.stores import processes
+from millrace.stores.archive import SqliteArchive
+from millrace.stores.database import FILE, SqliteDatabase
+from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.identity import identity
+from millrace.stores.keys import StoredKeys
+from millrace.stores.ledger import SqliteLedger
+from millrace.stores.postgres.keys import SharedKeys
+from millrace.stores.router import SqliteRouter
 
 if TYPE_CHECKING:
+    from millrace.stores.postgres.archive import SharedArchive
     from millrace.stores.postgres.connection import Connection
+    from millrace.stores.postgres.copies import Copy
     from millrace.stores.postgres.database import PostgresDatabase
     from millrace.stores.postgres.shipper import Shipper
 
@@ -32,16 +42,55 @@ async def sharing(shared: SharedSettings, local: SqliteDatabase, wall: Clock) ->
     if shared.postgres is None:
         yield None
         return
-    from millrace.stores.postgres.database import PostgresDatabase  # noqa: PLC0415 - only where it is used
-    from millrace.stores.postgres.shipper import Shipper  # noqa: PLC0415
+    from millrace.stores.postgres.shipper import Shipper  # noqa: PLC0415 - only where it is used
 
-    database = PostgresDatabase(shared.postgres, shared.name)
-    try:
+    async with opened_postgres(shared) as database:
+        assert database is not None
         shipper = Shipper(local, database, await local.commit(identity, within_s=COMMIT_S), wall)
         async with running(shipper.run()):
             yield Shared(database, shipper)
+
+
+@asynccontextmanager
+async def opened_postgres(shared: SharedSettings) -> AsyncIterator["PostgresDatabase | None"]:
+    """Open PostgreSQL, if one is configured, which may be away."""
+    if shared.postgres is None:
+        yield None
+        return
+    from millrace.stores.postgres.database import PostgresDatabase  # noqa: PLC0415 - only where it is used
+
+    database = PostgresDatabase(shared.postgres, shared.name)
+    try:
+        yield database
     finally:
         await asyncio.to_thread(database.close)
+
+
+def keys_of(local: SqliteDatabase, remote: "PostgresDatabase | None") -> KeyStore:
+    """Return the keys of all replicas, or those of a data_dir alone."""
+    return StoredKeys(local) if remote is None else SharedKeys(StoredKeys(remote), StoredKeys(local))
+
+
+def archive_of(
+    own: SqliteArchive, local: SqliteDatabase, shared: Shared | None, *, ttl_s: float, max_bytes: int, wall: Clock
+) -> "SqliteArchive | SharedArchive":
+    """Return the stored responses of all replicas, or those of a data_dir alone."""
+    if shared is None:
+        return own
+    from millrace.stores.postgres.archive import SharedArchive  # noqa: PLC0415 - only where it is used
+
+    return SharedArchive(own, local, shared.database, ttl_s=ttl_s, max_bytes=max_bytes, wall=wall)
+
+
+@asynccontextmanager
+async def sending(archive: "SqliteArchive | SharedArchive", forget: Callable[[str], object]) -> AsyncIterator[None]:
+    """Send what this replica stores. `forget` is told the ids of responses that others have deleted."""
+    if isinstance(archive, SqliteArchive):
+        yield
+        return
+    archive.on_deleted = forget
+    async with running(archive.run()):
+        yield
 
 
 class Tables(NamedTuple):
@@ -88,6 +137,48 @@ def upgraded(shared: SharedSettings) -> list[str]:
         return migrations.upgrade(connection, shared.name)
     finally:
         connection.close()
+
+
+@asynccontextmanager
+async def copying(data_dir: str, shared: SharedSettings, wall: Clock) -> AsyncIterator["Copy"]:
+    """Open the copy of what a data_dir keeps to PostgreSQL, which gets the tables that it lacks.
+
+    Raises `FileNotFoundError`, `OSError` if a server uses the folder or PostgreSQL does not answer, or `ValueError` if
+    that has the tables of a later version.
+    """
+    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+        raise FileNotFoundError(f"{data_dir!r} has no database")
+    claimed = await asyncio.to_thread(processes.claim, data_dir)
+    try:
+        found = await asyncio.to_thread(tables, shared)
+        if found is not None and found.has > found.needs:
+            raise ValueError(found.fault)
+        await asyncio.to_thread(upgraded, shared)
+        async with _local(data_dir, wall) as local, opened_postgres(shared) as remote:
+            from millrace.stores.postgres.copies import Copy  # noqa: PLC0415 - only where it is used
+            from millrace.stores.postgres.shipper import Shipper  # noqa: PLC0415
+
+            assert remote is not None
+            spool = await local.commit(identity, within_s=COMMIT_S)
+            yield Copy(local, remote, spool, Shipper(local, remote, spool, wall))
+    finally:
+        claimed.release()
+
+
+@asynccontextmanager
+async def _local(data_dir: str, wall: Clock) -> AsyncIterator[SqliteDatabase]:
+    """Open a data_dir with all tables as this version has them, and no row open but those of living processes."""
+    database = await asyncio.to_thread(SqliteDatabase, data_dir)
+    try:
+        StoredKeys(database)
+        SqliteArchive(database, ttl_s=0, disk_bytes=0, wall=wall)
+        SqliteEvidence(database, keep_days=0, wall=wall)
+        SqliteRouter(database, wall=wall)
+        SqliteLedger(database).close_left(await asyncio.to_thread(processes.living, data_dir))
+        await database.ready()
+        yield database
+    finally:
+        await asyncio.to_thread(database.close)
 
 
 def _connected(url: str, schema: str) -> "Connection":

@@ -1,5 +1,6 @@
 """What a process shares through Redis. Nothing of it is imported unless Redis is configured."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from millrace.ports import Clock
 from millrace.settings import Settings, SharedSettings
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.identity import identity
+from millrace.stores.limits import MemoryLimiter
+from millrace.stores.processes import Processes
 from millrace.web.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
@@ -80,3 +83,25 @@ async def shared_exact_cache(
     cache = SharedExactCache(own, link, wall)
     async with running(cache.run()):
         yield cache
+
+
+@asynccontextmanager
+async def sharing_limits(
+    link: "RedisLink | None",
+    limiter: MemoryLimiter,
+    database: SqliteDatabase,
+    epoch: str,
+    present: Processes | None,
+    clock: Clock,
+) -> AsyncIterator[None]:
+    """Count limits together with the other replicas, and have each step of a budget told once."""
+    if link is None:
+        yield
+        return
+    from millrace.stores.redis.limits import SharedLimits  # noqa: PLC0415 - only where it is used
+
+    shared = SharedLimits(link, limiter, await database.commit(identity, within_s=COMMIT_S), epoch, clock)
+    limiter.on_reached = shared.told_once(limiter.on_reached)
+    await shared.begin(await asyncio.to_thread(present.others) if present else ())
+    async with running(shared.run()):
+        yield

@@ -163,7 +163,7 @@ def _store(settings: Settings, tenant: str, heads: Heads, note: str) -> None:
     folder = settings.server.data_dir
 
     async def store() -> int:
-        async with assembly.router_reports(folder, settings.router, create=True) as reports:
+        async with assembly.router_reports(folder, settings.router, settings.shared, create=True) as reports:
             return await reports.replace(tenant, heads, time.time(), note)
 
     number = configuration.run_on(

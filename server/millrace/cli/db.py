@@ -1,16 +1,27 @@
 """`millrace db`: the tables in PostgreSQL that replicas share."""
 
+import asyncio
+import sqlite3
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from millrace import log
 from millrace.assembly import postgres
 from millrace.cli import configuration
+from millrace.cli.printed import wide
 from millrace.settings import Fault, Settings, SharedSettings
+
+if TYPE_CHECKING:
+    from millrace.stores.postgres.copies import Compared
 
 T = TypeVar("T")
 NOT_FIT = 1  # exit code
@@ -55,6 +66,54 @@ def upgrade(*, config: Path) -> None:
     click.echo(f"{found.address} has the tables of this version (step {found.needs}).")
 
 
+@db.command()
+@click.argument("source", metavar="sqlite:DIR")
+@click.argument("target", metavar="postgresql:URL")
+@click.option("--name", default=SharedSettings().name, show_default=True, help="Of the service: [shared] name.")
+def copy(source: str, target: str, name: str) -> None:
+    """Copy what a data folder keeps to PostgreSQL: ledger, keys, responses, evidence, and what the router learned.
+
+    No server may use the folder meanwhile. Killed, or without PostgreSQL, it goes on where it was when it is run again.
+    At the end all rows are counted and added up in both. The caches and batches stay in the folder, and the dashboard
+    adds the ledger up anew. Then write the URL to [shared] postgres, and start the server on the same folder.
+
+    Exits with 1 if the rows are not equal, with 2 if something is wrong with what is named, and with 3 if PostgreSQL
+    does not answer or a server uses the folder.
+    """
+    folder, is_sqlite = source.removeprefix("sqlite:"), source.startswith("sqlite:")
+    if not is_sqlite or not folder:
+        raise click.BadParameter("write the data folder as sqlite:DIR", param_hint="sqlite:DIR")
+    if not target.startswith(("postgresql://", "postgres://")):
+        raise click.BadParameter("write it as postgresql://USER@HOST/DATABASE", param_hint="postgresql:URL")
+    try:
+        compared = asyncio.run(_copied(folder, SharedSettings(postgres=target, name=name)))
+    except (FileNotFoundError, ValueError, sqlite3.DatabaseError) as error:
+        configuration.exit_with_faults([Fault("copy", str(error))], "nothing to copy")
+    except OSError as error:
+        click.echo(f"not done: {error}; what has arrived stays, so run it again", err=True)
+        sys.exit(configuration.NOT_DONE)
+    table = Table("table", "rows here", "rows there", "")
+    for each in compared:
+        table.add_row(each.name, f"{each.local[0]:,}", f"{each.remote[0]:,}", "equal" if each.is_equal else "NOT EQUAL")
+    wide().print(table)
+    if not all(each.is_equal for each in compared):
+        advice = "run it again; rows of the ledger that had arrived and are gone there are not sent once more"
+        click.echo(f"not equal: {advice}", err=True)
+        sys.exit(NOT_FIT)
+
+
+async def _copied(folder: str, shared: SharedSettings) -> "list[Compared]":
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    async with postgres.copying(folder, shared, time.time) as copy:
+        rows = await copy.rows()
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            for name, count in rows.items():
+                task = progress.add_task(name, total=count)
+                await copy.copied(name, partial(progress.advance, task))
+            task = progress.add_task("compared", total=sum(rows.values()))
+            return await copy.compare(partial(progress.advance, task))
+
+
 def check_tables(settings: Settings) -> None:
     """Exit with what helps where PostgreSQL has the tables of another version. One that is away is waited for later."""
     try:
@@ -64,6 +123,15 @@ def check_tables(settings: Settings) -> None:
         return
     if found is not None and found.fault:
         configuration.exit_with_faults([Fault("shared.postgres", found.fault)], "cannot serve")
+
+
+def check_fitness(shared: SharedSettings) -> None:
+    """Exit with what helps where PostgreSQL, if one is configured, has other tables, or does not answer."""
+    if shared.postgres is None:
+        return
+    found = _run(shared, postgres.tables)
+    if found is not None and found.fault:
+        configuration.exit_with_faults([Fault("shared.postgres", found.fault)], "no tables")
 
 
 def _run(shared: SharedSettings, work: Callable[[SharedSettings], T]) -> T:

@@ -77,7 +77,7 @@ async def _examine(loaded: Settings, config: Path, within_s: float) -> list[Find
             asked.append(tasks.create_task(_embed(*embeddings, loaded, within_s)))
         if embedder is not None:
             asked.append(tasks.create_task(_find(embedder, loaded, within_s)))
-    keys = await findings.keys(server, is_new=not await asyncio.to_thread(Path(server.data_dir).is_dir))
+    keys = await findings.keys(server, loaded.shared, is_new=not await asyncio.to_thread(Path(server.data_dir).is_dir))
     local = [findings.folder(server), findings.lock(server), keys, findings.port(server)]
     local += await asyncio.to_thread(findings.left_alone, server)
     local += await asyncio.to_thread(findings.collector, loaded)

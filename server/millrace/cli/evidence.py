@@ -13,9 +13,10 @@ from rich.text import Text
 from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
+from millrace.cli.db import check_fitness
 from millrace.cli.keys import data_dir_option
 from millrace.cli.printed import print_report
-from millrace.settings import CacheSettings, EvidenceSettings
+from millrace.settings import CacheSettings, EvidenceSettings, SharedSettings
 from millrace.wire import evidence as wire
 
 UNKNOWN = "not known yet"
@@ -55,11 +56,14 @@ def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None
     if data_dir is None:
         loaded = configuration.load(config)
         folder, evidence_settings, cache_settings = loaded.server.data_dir, loaded.evidence, loaded.cache
+        shared = loaded.shared
+        check_fitness(shared)
     else:
         folder, evidence_settings, cache_settings = data_dir, EvidenceSettings(), CacheSettings()
+        shared = SharedSettings()
 
     async def run() -> wire.EvidenceReport:
-        async with assembly.evidence_reports(folder, evidence_settings, cache_settings) as reports:
+        async with assembly.evidence_reports(folder, evidence_settings, cache_settings, shared) as reports:
             return await reports.report(time.time() - ago_s, tenant)
 
     return configuration.run_on(

@@ -21,7 +21,7 @@ from millrace import assembly
 from millrace.access.origins import LOOPBACK
 from millrace.cli import configuration
 from millrace.principal import Key
-from millrace.settings import IN_MEMORY, ModelSettings, PriceSettings, ServerSettings, Settings
+from millrace.settings import IN_MEMORY, ModelSettings, PriceSettings, ServerSettings, Settings, SharedSettings
 
 LOCK = "millrace.lock"  # in data_dir; the process that serves has locked it, and its pid is in it
 LITTLE_DISK, NO_DISK = 2 * 2**30, 100 * 2**20  # bytes
@@ -90,14 +90,17 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-async def keys(server: ServerSettings, *, is_new: bool) -> Finding:
+async def keys(server: ServerSettings, shared: SharedSettings, *, is_new: bool) -> Finding:
     """Look whether there are keys, and whether the server may listen where it should without one.
 
     `is_new`: data_dir does not exist yet, and is not created.
     """
     try:
-        stored = [] if is_new or server.data_dir == IN_MEMORY else await _stored_keys(server.data_dir)
+        kept_nowhere = shared.postgres is None and (is_new or server.data_dir == IN_MEMORY)
+        stored = [] if kept_nowhere else await _stored_keys(IN_MEMORY if is_new else server.data_dir, shared)
     except (OSError, ValueError, sqlite3.Error) as error:
+        if shared.postgres is not None and isinstance(error, TimeoutError):
+            return Finding(subject="keys", state=State.WRONG, text=str(error), advice="start PostgreSQL")
         advice = "name another folder in [server] data_dir, or put a backup in its place"
         return Finding(subject="keys", state=State.WRONG, text=f"cannot be read: {error}", advice=advice)
     is_open, add = server.host not in LOOPBACK, f"{configuration.program()} keys add --tenant NAME"
@@ -112,8 +115,8 @@ async def keys(server: ServerSettings, *, is_new: bool) -> Finding:
     return Finding(subject="keys", text="none: only this machine has access", advice=advice)
 
 
-async def _stored_keys(data_dir: str) -> list[Key]:
-    async with assembly.key_store(data_dir) as store:
+async def _stored_keys(data_dir: str, shared: SharedSettings) -> list[Key]:
+    async with assembly.key_store(data_dir, shared) as store:
         return await store.load()
 
 

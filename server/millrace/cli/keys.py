@@ -19,14 +19,16 @@ from millrace.access.keys import make, new_secret
 from millrace.access.origins import LOOPBACK
 from millrace.assembly import key_store
 from millrace.cli import configuration
+from millrace.cli.db import check_fitness
 from millrace.cli.printed import wide
 from millrace.ports import KeyStore
 from millrace.principal import Key, Limits, Role
-from millrace.settings import IN_MEMORY, Fault, ServerSettings
+from millrace.settings import IN_MEMORY, Fault, ServerSettings, SharedSettings
 from millrace.types import EVIDENCE_TENANT
 
 T = TypeVar("T")
 NO_SUCH_KEY = 1  # exit code
+ALONE = SharedSettings()
 DAY_S = 86_400
 MOST_GRACE_S = 365 * DAY_S
 
@@ -197,12 +199,16 @@ def revoke(key_id: str, config: Path, data_dir: str | None) -> None:
     click.echo(f"{key_id} is revoked", err=True)
 
 
-def check_access(server: ServerSettings) -> str:
+def check_access(server: ServerSettings, shared: SharedSettings = ALONE) -> str:
     """Exit if the server would listen beyond loopback without a key. Return advice for the user, or "".
 
-    The store is always opened, so that its faults are reported with the path of its setting.
+    The store is always opened, so that its faults are reported with the path of its setting. While it is not known
+    whether there is a key, because PostgreSQL is away, the server may start: it lets nobody in.
     """
-    stored = _run(server.data_dir, lambda store: store.load())
+    try:
+        stored = _run(server.data_dir, shared, lambda store: store.load())
+    except TimeoutError:
+        return ""
     if not stored and server.host not in LOOPBACK:
         host = server.host
         advice = f"make a key first: {configuration.program()} keys add --tenant NAME; or listen on 127.0.0.1"
@@ -217,21 +223,33 @@ def check_access(server: ServerSettings) -> str:
 
 
 def _in_store(config: Path, data_dir: str | None, work: Callable[[KeyStore], Awaitable[T]]) -> T:
-    folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
-    if folder == IN_MEMORY:
+    folder, shared = data_dir, ALONE
+    if folder is None:
+        loaded = configuration.load(config)
+        folder, shared = loaded.server.data_dir, loaded.shared
+    check_fitness(shared)
+    if shared.postgres is None and folder == IN_MEMORY:
         fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so it cannot hold keys; name a folder")
         configuration.exit_with_faults([fault], "cannot store")
-    return _run(folder, work)
+    try:
+        return _run(folder, shared, work)
+    except TimeoutError as error:
+        click.echo(f"not done: {error}", err=True)
+        sys.exit(configuration.NOT_DONE)
 
 
-def _run(data_dir: str, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+def _run(data_dir: str, shared: SharedSettings, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+    """Work with the keys. Raises `TimeoutError` if PostgreSQL is away."""
+
     async def run() -> T:
-        async with key_store(data_dir) as store:
+        async with key_store(data_dir, shared) as store:
             return await work(store)
 
     try:
         return asyncio.run(run())
     except (OSError, ValueError, sqlite3.Error) as error:
+        if shared.postgres is not None and isinstance(error, TimeoutError):
+            raise
         configuration.exit_with_faults([configuration.unusable(data_dir, error)], "cannot store")
 
 

@@ -13,10 +13,11 @@ from rich.text import Text
 from millrace import assembly
 from millrace.cli import configuration
 from millrace.cli.cache import json_option
+from millrace.cli.db import check_fitness
 from millrace.cli.keys import data_dir_option
 from millrace.cli.printed import print_report
 from millrace.funnel.routing.report import RouterReports
-from millrace.settings import RouterSettings
+from millrace.settings import RouterSettings, SharedSettings
 from millrace.wire import router as wire
 
 T = TypeVar("T")
@@ -88,12 +89,13 @@ def restore(*, number: int, tenant: str, config: Path, data_dir: str | None) -> 
 def _run(config: Path, data_dir: str | None, work: Callable[[RouterReports], Awaitable[T]]) -> T:
     if data_dir is None:
         loaded = configuration.load(config)
-        folder, settings = loaded.server.data_dir, loaded.router
+        folder, settings, shared = loaded.server.data_dir, loaded.router, loaded.shared
+        check_fitness(shared)
     else:
-        folder, settings = data_dir, RouterSettings()
+        folder, settings, shared = data_dir, RouterSettings(), SharedSettings()
 
     async def run() -> T:
-        async with assembly.router_reports(folder, settings) as reports:
+        async with assembly.router_reports(folder, settings, shared) as reports:
             return await work(reports)
 
     return configuration.run_on(

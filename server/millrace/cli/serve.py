@@ -25,9 +25,9 @@ from millrace.settings.changes import Source
 def serve(config: Path, host: str | None, port: int | None) -> None:
     """Serve the models of a configuration file. On SIGHUP it is read anew, as at `millrace reload`."""
     loaded = configuration.load(config, host, port)
-    advice = keys.check_access(loaded.server)
     log.configure(together=True)
     check_tables(loaded)
+    advice = keys.check_access(loaded.server, loaded.shared)
     survive_hang_ups()
     source = Source(str(config.absolute()), partial(configuration.read, config, host, port))
     until_interrupted(_serve(loaded, advice, claim(loaded.server), source))

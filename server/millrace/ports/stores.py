@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from typing import Protocol
 
@@ -87,6 +88,11 @@ class Admitted(Admission, Protocol):
 class Limiter(Protocol):
     """Rate limits and budgets of keys, tenants, end users and tags."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether limits are shared with other replicas, so that a request is to be drawn before it is admitted."""
+        ...
+
     def limits(self, principal: Principal, user: str = "", tag: str = "") -> bool:
         """Whether anything is limited, so that what a request is likely to cost is of interest."""
         ...
@@ -101,6 +107,15 @@ class Limiter(Protocol):
 
     def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
         """Whether it is not known what was spent, so that a request is to be prepared before it is admitted."""
+        ...
+
+    def drawn(
+        self, principal: Principal, cost: Decimal, tokens: int, user: str = "", tag: str = ""
+    ) -> AbstractAsyncContextManager[None]:
+        """Have what a request is likely to need at hand while it is admitted, within the context.
+
+        There it is to be seen again whether the limiter `lacks` something. Raises `overloaded`.
+        """
         ...
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:

@@ -1,5 +1,6 @@
 """The limits of a request: what it is likely to cost is reserved, and what a budget that runs out makes of it."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
 from millrace.funnel.catalog import Catalog
@@ -19,12 +20,9 @@ def admitted(
     `budget_exceeded`.
     """
     user, tag = request.user, request.tag
-    is_paid = request.prompt.service_tier == BATCH_TIER  # its provider has answered already, in a batch
     if not limiter.limits(principal, user, tag):
         return request, None
-    step = None if is_paid else limiter.step(principal, user, tag)
-    asked = replace(request, strategy=Strategy.SMALL) if step is Step.SMALL else request
-    likely = choice.likely(asked, catalog)
+    likely = _likely(request, principal, limiter, catalog)
     admission = limiter.admit(
         principal,
         likely.cost,
@@ -32,7 +30,7 @@ def admitted(
         user,
         tag,
         least_cost=None if request.batch else likely.least,  # a line of a batch waits for more money
-        browns_out=not is_paid,
+        browns_out=not _is_paid(request),
         in_frames=request.in_frames,
     )
     if admission.budget is not None:
@@ -40,6 +38,27 @@ def admitted(
     if (rest := admission.rest) is not None:  # no call of it may cost more, so it needs no more from here on
         request = replace(request, max_cost=rest.dollars, rest=rest)
     return request, admission
+
+
+def drawn(
+    request: Request, principal: Principal, limiter: Limiter, catalog: Catalog
+) -> AbstractAsyncContextManager[None]:
+    """Have what a request is likely to need at hand while it is admitted, of what is shared with other replicas."""
+    user, tag = request.user, request.tag
+    if not limiter.is_shared or not limiter.limits(principal, user, tag):
+        return nullcontext()
+    likely = _likely(request, principal, limiter, catalog)
+    return limiter.drawn(principal, likely.cost, likely.tokens, user, tag)
+
+
+def _likely(request: Request, principal: Principal, limiter: Limiter, catalog: Catalog) -> choice.Likely:
+    step = None if _is_paid(request) else limiter.step(principal, request.user, request.tag)
+    return choice.likely(replace(request, strategy=Strategy.SMALL) if step is Step.SMALL else request, catalog)
+
+
+def _is_paid(request: Request) -> bool:
+    """Whether its provider has answered already, in a batch."""
+    return request.prompt.service_tier == BATCH_TIER
 
 
 def behind_visitors(principal: Principal) -> Principal:

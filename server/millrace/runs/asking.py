@@ -78,8 +78,10 @@ class Asking:
             return None
         for output_tokens in OUTPUT:
             bounded = _bounded(asked, models, output_tokens)
+            cost = bounded.max_cost or pricing.ZERO
             try:
-                admission = self._limiter.admit(self._principal, bounded.max_cost or pricing.ZERO, 0)
+                async with self._limiter.drawn(self._principal, cost, 0):
+                    admission = self._limiter.admit(self._principal, cost, 0)
             except MillraceError:  # so much is not left
                 continue
             try:

@@ -124,7 +124,8 @@ class Embeddings:
         model, upstream = self.served
         likely = model.charge(Usage(input_tokens=asked.tokens, estimated=True), Outcome.RUNNING)
         await self._limiter.prepare(principal, asked.user)
-        admission = self._limiter.admit(principal, likely.cost, asked.tokens, asked.user)
+        async with self._limiter.drawn(principal, likely.cost, asked.tokens, asked.user):
+            admission = self._limiter.admit(principal, likely.cost, asked.tokens, asked.user)
         try:
             row = _Row(request_id, principal, self._wall, self._ledger, admission, likely, asked.user, batch, trace)
             call = upstream.open(body, held, row.traceparent, "" if trace is None else trace.state)

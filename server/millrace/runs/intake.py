@@ -22,7 +22,7 @@ from millrace.memory import Hold
 from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs import histories
-from millrace.runs.admission import admitted, behind_visitors
+from millrace.runs.admission import admitted, behind_visitors, drawn
 from millrace.runs.conversations import Conversations
 from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
@@ -163,21 +163,22 @@ class Intake:
                 run = self._runs.start(request, held=held)
                 run.halt(deadline_exceeded())
                 return run
-        if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
-            return run  # it was started meanwhile
-        if prepared.prompt is not request.prompt:  # what is referred to counts as if it had been sent
-            self._make_room(prepared, held)
-        request = prepared
-        if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
-            raise backlogged()
-        limited = self._limited(principal, request)
-        while self._limiter.lacks(limited, request.user, request.tag):  # a reload has given an account a budget since
-            await self._limiter.prepare(limited, request.user, request.tag)
+        async with drawn(prepared, self._limited(principal, prepared), self._limiter, self._funnels.catalog):
+            if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
+                return run  # it was started meanwhile
+            if prepared.prompt is not request.prompt:  # what is referred to counts as if it had been sent
+                self._make_room(prepared, held)
+            request = prepared
+            if self._backlog.is_full:  # what runs must still be settled, and no row may be lost
+                raise backlogged()
             limited = self._limited(principal, request)
-        catalog = self._funnels.catalog
-        catalog.check_known(request.model)  # else it is configured no more, since the request was read
-        request, admission = admitted(request, limited, self._limiter, catalog)
-        return self._runs.start(request, admission, repeat, held=held)
+            while self._limiter.lacks(limited, request.user, request.tag):  # a reload has given it a budget since
+                await self._limiter.prepare(limited, request.user, request.tag)
+                limited = self._limited(principal, request)
+            catalog = self._funnels.catalog
+            catalog.check_known(request.model)  # else it is configured no more, since the request was read
+            request, admission = admitted(request, limited, self._limiter, catalog)
+            return self._runs.start(request, admission, repeat, held=held)
 
     def has_budget(self, principal: Principal, create: Create) -> bool:
         """Whether what a client's fields cost counts against a budget in dollars."""

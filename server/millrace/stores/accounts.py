@@ -2,18 +2,21 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Protocol
 
 from millrace.errors import MillraceError
-from millrace.pricing import ZERO
+from millrace.pricing import NANODOLLAR, ZERO
 from millrace.principal import UNLIMITED, Limits
-from millrace.types.budget import AccountName, Period, Spent
+from millrace.types.budget import AccountName, Period, Rest, Spent
 
 MINUTE_S = 60
 DAY_S = 86_400
 RETRY_MS = 1000  # when the limit depends on running requests, whose end is unknown
+_NO_BOUND = Decimal("Infinity")
 _UNTIL = {Period.DAY: "until 0:00 UTC", Period.MONTH: "until the 1st, 0:00 UTC"}
 
 
@@ -81,6 +84,33 @@ class Window:
         return self._seconds[-1][0] + 1 + MINUTE_S - now if self._seconds else 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """What the other replicas have of an account, and how far this one may go without asking them."""
+
+    day: Decimal = ZERO  # dollars that they have spent
+    month: Decimal = ZERO
+    reserved: Decimal = ZERO  # dollars that are theirs, but not spent
+    requests: int = 0  # of the last minute
+    tokens: int = 0  # the same, and those that are reserved
+    in_flight: int = 0
+    granted: Decimal | None = None  # all dollars that this one may settle and reserve, of all time; None: no bound
+    is_alone: bool = False  # they cannot be asked: it is a share of the limits
+
+    def on(self, today: Today, before: Today) -> "Elsewhere":
+        """Return the same on a later day."""
+        granted = None if self.is_alone else self.granted  # a share is of one day
+        return replace(
+            self,
+            day=ZERO if today.day > before.day else self.day,
+            month=ZERO if today.month > before.month else self.month,
+            granted=granted,
+        )
+
+
+NOWHERE = Elsewhere()  # no other replica is known to have any
+
+
 class Account:
     """Dollars of the UTC day and month, tokens and requests of the last minute, and what running requests reserve."""
 
@@ -97,6 +127,11 @@ class Account:
         self.was_read = False  # it was known at some time
         self.told: dict[str, dict[Period, tuple[float, int]]] = {}  # by key: of which period, up to which step
         self.reached: dict[Period, tuple[float, int]] = {}  # the same, for the operator
+        self.elsewhere = NOWHERE
+        self.settled_cost = ZERO  # dollars that were settled here, of all time
+        self.wanted = 0  # requests that are about to be admitted, with what they will reserve
+        self.wanted_tokens = 0
+        self.wanted_cost = ZERO
         self._today = today
 
     def advance(self, now: float, today: Today) -> None:
@@ -108,6 +143,8 @@ class Account:
                 self.spent_day = ZERO
             if today.month > self._today.month:
                 self.spent_month = ZERO
+            if self.elsewhere is not NOWHERE:
+                self.elsewhere = self.elsewhere.on(today, self._today)
             self._today = today
 
     def know(self, spent: Spent) -> None:
@@ -123,9 +160,9 @@ class Account:
     def budgets(self, limits: Limits) -> Iterator[tuple[Period, Decimal, Decimal]]:
         """Yield each budget in dollars: its period, what is spent of it, and the limit."""
         if limits.dollars_per_day is not None:
-            yield Period.DAY, self.spent_day, limits.dollars_per_day
+            yield Period.DAY, self.spent_day + self.elsewhere.day, limits.dollars_per_day
         if limits.dollars_per_month is not None:
-            yield Period.MONTH, self.spent_month, limits.dollars_per_month
+            yield Period.MONTH, self.spent_month + self.elsewhere.month, limits.dollars_per_month
 
     def budgets_of(self, today: Today) -> Iterator[tuple[Period, Decimal, Decimal]]:
         """Yield each budget with the limits of the last request, as they are on a day that may have begun since."""
@@ -135,28 +172,38 @@ class Account:
     def dollars_left(self, limits: Limits) -> Decimal | None:
         """Return the dollars that are neither spent nor reserved; None if there is no limit."""
         left = [limit - spent for _, spent, limit in self.budgets(limits)]
-        return max(ZERO, min(left) - self.reserved_cost) if left else None
+        if not left:
+            return None
+        return max(ZERO, min(self.room, min(left) - self.reserved_cost - self.elsewhere.reserved))
+
+    @property
+    def room(self) -> Decimal:
+        """Dollars that this replica may still reserve without asking the others, as far as the budgets go."""
+        granted = self.elsewhere.granted
+        return _NO_BOUND if granted is None else granted - self.settled_cost - self.reserved_cost
 
     def check_rates(self, limits: Limits, now: float, tokens: int) -> None:
         """Raise `too_many_in_flight`, `rate_limit_exceeded`, or `budget_exceeded` if no time would help."""
-        whose = self.name.whose
-        if limits.in_flight is not None and self.in_flight >= limits.in_flight:
-            message = f"{whose} has {self.in_flight} requests in flight, which is its limit; wait until one ends"
+        whose, elsewhere = self.name.whose, self.elsewhere
+        in_flight = self.in_flight + elsewhere.in_flight
+        if limits.in_flight is not None and in_flight >= limits.in_flight:
+            message = f"{whose} has {in_flight} requests in flight, which is its limit; wait until one ends"
             raise MillraceError("too_many_in_flight", message, retry_after_ms=RETRY_MS)
         limit = limits.requests_per_minute
-        if limit is not None and self.requests.used >= limit:
-            wait_ms = self.requests.wait_ms(now, self.requests.used + 1 - limit)
+        if limit is not None and (used := self.requests.used + elsewhere.requests) >= limit:
+            wait_ms = self.requests.wait_ms(now, used + 1 - limit)
             message = f"{whose} may send {limit} requests a minute; retry later"
             raise MillraceError("rate_limit_exceeded", message, retry_after_ms=wait_ms)
         limit = limits.tokens_per_minute
-        if limit is None or self.tokens.used + self.reserved_tokens + tokens <= limit:
+        used = self.tokens.used + self.reserved_tokens + elsewhere.tokens
+        if limit is None or used + tokens <= limit:
             return
         if tokens > limit:  # also in the next minute
             message = (
                 f"this request may use {tokens} tokens, but {whose} only {limit} a minute; lower max_output_tokens"
             )
             raise MillraceError("budget_exceeded", message)
-        wait_ms = self.tokens.wait_ms(now, self.tokens.used + self.reserved_tokens + tokens - limit)
+        wait_ms = self.tokens.wait_ms(now, used + tokens - limit)
         message = f"{whose} may use {limit} tokens a minute; retry later"
         raise MillraceError("rate_limit_exceeded", message, retry_after_ms=wait_ms)
 
@@ -179,7 +226,8 @@ class Account:
     def check_reserved(self, limits: Limits, likely: Decimal) -> None:
         """Raise `rate_limit_exceeded`, which clients retry, if what is left is reserved by requests in flight."""
         for period, spent, limit in self.budgets(limits):
-            if spent + self.reserved_cost + likely > limit:
+            is_reserved = spent + self.reserved_cost + self.elsewhere.reserved + likely > limit
+            if is_reserved or likely > self.room + NANODOLLAR:  # the replicas count in whole nanodollars
                 of_it = f"what is left of {self.name.whose}'s ${limit:f} a {period}"
                 message = f"{of_it} is reserved by requests in flight; retry when one ends"
                 raise MillraceError("rate_limit_exceeded", message, retry_after_ms=RETRY_MS)
@@ -191,3 +239,32 @@ class Account:
         )[1:]
         message = f"{self.name.whose}'s ${limit:f} a {period} is used up {_UNTIL[period]}; raise it, or ask for less"
         return MillraceError("budget_exceeded", message)
+
+
+Held = tuple[tuple[Account, Limits], ...]  # the accounts of a request, with the limits that it began with
+
+
+class Sharing(Protocol):
+    """Counts accounts together with other replicas, in `Account.elsewhere`."""
+
+    def drawn(self, held: Held, cost: Decimal, tokens: int) -> AbstractAsyncContextManager[None]:
+        """Have one more request, with such dollars and tokens, at hand while it is admitted."""
+        ...
+
+    def changed(self, held: Held) -> None:
+        """Have the others told of what was used or reserved. Never waits."""
+        ...
+
+
+def has_budget(limits: Limits) -> bool:
+    """Whether dollars are limited."""
+    return limits.dollars_per_day is not None or limits.dollars_per_month is not None
+
+
+def rest_of(held: Held) -> Rest:
+    """Return what is not spent of the scarcest budget of a request."""
+    budgets = [
+        (limit - spent, account, period) for account, limits in held for period, spent, limit in account.budgets(limits)
+    ]
+    dollars, account, period = min(budgets, key=lambda each: each[0])
+    return Rest(dollars, f"what is left of {account.name.whose}'s dollars a {period}")

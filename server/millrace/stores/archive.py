@@ -73,13 +73,7 @@ class SqliteArchive:
                 )
             except (sqlite3.Error, TimeoutError) as error:
                 raise _disk_is_late("the response was not read") from error
-        if row is None:
-            return None
-        try:
-            conversation = msgspec.json.decode(row[0], type=tuple[Message, ...])
-        except msgspec.DecodeError:  # written by another version, or damaged
-            return None
-        return StoredResponse(id=response_id, tenant=tenant, conversation=conversation, body=row[1])
+        return None if row is None else read_response(tenant, response_id, row)
 
     async def delete(self, tenant: str, response_id: str) -> bool:
         """Delete a response; False if there was none. It is committed when this returns.
@@ -94,6 +88,15 @@ class SqliteArchive:
         except (sqlite3.Error, TimeoutError) as error:
             raise _disk_is_late("the response was not deleted") from error
         return bool(deleted)
+
+
+def read_response(tenant: str, response_id: str, row: tuple[bytes, bytes]) -> StoredResponse | None:
+    """Return the response of a row; None if another version wrote it, or it is damaged."""
+    try:
+        conversation = msgspec.json.decode(row[0], type=tuple[Message, ...])
+    except msgspec.DecodeError:
+        return None
+    return StoredResponse(id=response_id, tenant=tenant, conversation=conversation, body=row[1])
 
 
 def _disk_is_late(what: str) -> MillraceError:

@@ -1,4 +1,4 @@
-"""What was judged in SQLite: samples with what was said of them, changes of the steering, and feedback of people.
+"""What was judged, in SQLite or PostgreSQL: samples and what was said of them, changes of the steering, and feedback.
 
 No text of a question or an answer is kept: ids, numbers, and the features of pairs of questions, which are numbers too.
 """
@@ -6,14 +6,14 @@ No text of a question or an answer is kept: ids, numbers, and the features of pa
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import msgspec
 
 from millrace.ports import Clock
 from millrace.pruning import Pruner
-from millrace.stores.database import SqliteDatabase
+from millrace.stores.queries import Queries
 from millrace.types import Change, Feedback, FeedbackCounts, Judged, Lever, Opinion, Sample, Says, Steering
 
 ADD_S = 10.0  # for SQLite to write what was judged
@@ -84,16 +84,18 @@ _ADD = f"""
 INSERT INTO judged ({_COLUMNS}) VALUES ({", ".join("?" for _ in _COLUMNS.split(","))}) ON CONFLICT (id) DO NOTHING
 """  # noqa: S608 - names and question marks only
 _CHANGE = """
-INSERT OR REPLACE INTO steering_changes (at, tenant, scope, strictness, is_off, reason) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO steering_changes (at, tenant, scope, strictness, is_off, reason) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, scope, at) DO UPDATE
+SET strictness = excluded.strictness, is_off = excluded.is_off, reason = excluded.reason
 """
 _CHANGED = "at, tenant, scope, strictness, is_off, reason FROM steering_changes"
 _STEERED = f"SELECT id, {_CHANGED} ORDER BY id"
-_CHANGES = f"SELECT id, {_CHANGED} WHERE at >= ? AND (tenant = ? OR ? IS NULL) ORDER BY id DESC LIMIT ?"
+_CHANGES = f"SELECT id, {_CHANGED} WHERE at >= ? AND tenant = coalesce(?, tenant) ORDER BY id DESC LIMIT ?"
 _FEEDBACK = "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _GIVEN = "SELECT 1 FROM feedback WHERE tenant = ? AND response_id = ? AND key_id = ?"
 _COUNTS = """
-SELECT coalesce(sum(rating = 'up'), 0), coalesce(sum(rating = 'down'), 0), coalesce(sum(has_better), 0)
-FROM feedback WHERE at >= ? AND (tenant = ? OR ? IS NULL)
+SELECT count(*) FILTER (WHERE rating = 'up'), count(*) FILTER (WHERE rating = 'down'), coalesce(sum(has_better), 0)
+FROM feedback WHERE at >= ? AND tenant = coalesce(?, tenant)
 """
 # The last change of a scope says how it is steered, so it goes only once many others are newer.
 _FORGET = (
@@ -118,7 +120,7 @@ _Opinions = tuple[tuple[str, Says, float], ...]
 class SqliteEvidence:
     """Keeps for `keep_days` what was judged, at most `samples` of them, how the scopes were steered, and feedback."""
 
-    def __init__(self, database: SqliteDatabase, *, keep_days: float, wall: Clock, samples: int = SAMPLES) -> None:
+    def __init__(self, database: Queries, *, keep_days: float, wall: Clock, samples: int = SAMPLES) -> None:
         self._database = database
         self._keep_s = keep_days * DAY_S
         self._wall = wall
@@ -133,7 +135,8 @@ class SqliteEvidence:
             size="1",
             max_bytes=samples,
         )
-        database.write(_prepare)
+        if database.dialect == "sqlite":  # else they are there
+            database.write(_prepare)
 
     async def add(self, judged: Sequence[Judged], changes: Sequence[Change] = ()) -> None:
         """Store all of it or nothing; return once it is on disk. A sample that is stored already is left as it is.
@@ -142,8 +145,8 @@ class SqliteEvidence:
         """
         samples, steered = [_judged_row(each) for each in judged], [_change_row(each) for each in changes]
 
-        def add(connection: sqlite3.Connection) -> None:
-            with _whole(connection):
+        def add(connection: Any) -> None:
+            with nullcontext() if self._database.dialect == "postgres" else _whole(connection):
                 connection.executemany(_ADD, samples)
                 connection.executemany(_CHANGE, steered)
 
@@ -168,7 +171,7 @@ class SqliteEvidence:
 
     async def changes(self, since: float, most: int, tenant: str | None = None) -> list[Change]:
         """Return the last changes since then (Unix seconds), the newest first."""
-        return [_change(row) for row in await self._scan(_CHANGES, self._since(since), tenant, tenant, most)]
+        return [_change(row) for row in await self._scan(_CHANGES, self._since(since), tenant, most)]
 
     async def has_feedback(self, tenant: str, response_id: str, key_id: str) -> bool:
         """Whether the key has said something of the response. Looks after all that waits to be written.
@@ -194,7 +197,7 @@ class SqliteEvidence:
 
     async def feedback(self, since: float, tenant: str | None = None) -> FeedbackCounts:
         """Return how much feedback was given since then (Unix seconds)."""
-        ((up, down, better),) = await self._scan(_COUNTS, self._since(since), tenant, tenant)
+        ((up, down, better),) = await self._scan(_COUNTS, self._since(since), tenant)
         return FeedbackCounts(up=up, down=down, better=better)
 
     def prune(self) -> None:

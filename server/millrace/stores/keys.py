@@ -1,11 +1,12 @@
-"""Keys in SQLite, in the same file as the other tables. `millrace keys` writes it while a server reads it."""
+"""Keys in SQLite, in the same file as the other tables, or in PostgreSQL. `millrace keys` writes while servers read."""
 
 import sqlite3
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from millrace.principal import EarlierSecret, Key, Limits, Principal, Role
-from millrace.stores.database import SqliteDatabase
+from millrace.stores.queries import Queries
 
 LOAD_S = 5.0  # for SQLite to read all keys
 COMMIT_S = 10.0  # for a change to be on disk, which another process may lock
@@ -40,13 +41,18 @@ _ADDED = {  # which tables of earlier versions lack
     "dollars_per_month": "TEXT",
     "max_output_tokens": "INTEGER",
 }
-_COLUMNS = (
+COLUMNS = (
     "id, tenant, role, name, digest, created_at, revoked_at,"
     " requests_per_minute, tokens_per_minute, in_flight, dollars_per_day, connections, evidence,"
     " rotations, earlier_digest, earlier_until, dollars_per_month, max_output_tokens"
 )
-_ADD = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' for _ in _COLUMNS.split(','))})"  # noqa: S608 - names only
-_LOAD = f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
+_ADD = f"INSERT INTO keys ({COLUMNS}) VALUES ({', '.join('?' for _ in COLUMNS.split(','))})"  # noqa: S608 - names only
+_IS_REVOKED = "revoked_at = coalesce(keys.revoked_at, excluded.revoked_at)"
+PUT_NEW = f"{_ADD} ON CONFLICT (id) DO UPDATE SET {_IS_REVOKED}"
+_PUT = f"{PUT_NEW}, " + ", ".join(
+    f"{name} = excluded.{name}" for name in COLUMNS.split(", ") if name not in ("id", "revoked_at")
+)
+_LOAD = f"SELECT {COLUMNS} FROM keys ORDER BY created_at, id"  # noqa: S608 - names only
 _REVOKE = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 _ROTATE = (
     "UPDATE keys SET earlier_digest = digest, earlier_until = ?, digest = ?, rotations = rotations + 1"
@@ -54,25 +60,36 @@ _ROTATE = (
 )
 
 
-class SqliteKeyStore:
+class StoredKeys:
     """The table of keys. Changes return once they are committed."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Queries) -> None:
         self._database = database
         self._rows: list[tuple[Any, ...]] = []
         self._keys: list[Key] = []
-        database.write(_prepare)
+        if database.dialect == "sqlite":  # else it is there
+            database.write(_prepare)
 
     async def load(self) -> list[Key]:
         """Return all keys, also revoked ones, oldest first; the same list object if nothing has changed."""
         keys: list[Key] = await self._database.read(self._load, within_s=LOAD_S)
         return keys
 
-    def _load(self, connection: sqlite3.Connection) -> list[Key]:
+    def _load(self, connection: Any) -> list[Key]:
         rows = connection.execute(_LOAD).fetchall()
         if rows != self._rows:  # called about once a second: an unchanged table must cost the loop nothing
             self._rows, self._keys = rows, [_key(row) for row in rows]
         return self._keys
+
+    async def put(self, keys: Iterable[Key]) -> None:
+        """Take over keys as another store has them; what is revoked in either is revoked."""
+        rows = [_row(key) for key in keys]
+        await self._database.commit(lambda connection: connection.executemany(_PUT, rows), within_s=COMMIT_S)
+
+    async def put_new(self, keys: Iterable[Key]) -> None:
+        """Take over keys that are not here yet; of the others only that they are revoked."""
+        rows = [_row(key) for key in keys]
+        await self._database.commit(lambda connection: connection.executemany(PUT_NEW, rows), within_s=COMMIT_S)
 
     async def add(self, key: Key) -> None:
         """Insert a new key."""

@@ -6,7 +6,8 @@ not its dollars.
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 
@@ -15,7 +16,7 @@ from millrace.errors import EXITS, MillraceError
 from millrace.ports import Admitted, Clock
 from millrace.pricing import ZERO
 from millrace.principal import NO_RULES, UNLIMITED, LimitRules, Limits, Principal
-from millrace.stores.accounts import Account, Today
+from millrace.stores.accounts import Account, Held, Sharing, Today, has_budget, rest_of
 from millrace.types import EVIDENCE_TENANT
 from millrace.types.budget import (
     RANKS,
@@ -40,7 +41,6 @@ MOST_BYTES = MOST_ACCOUNTS * ACCOUNT_BYTES
 
 # What accounts have spent, as the ledger has it on the disk; `True`: after all that waits to be written.
 Read = Callable[[Collection[AccountName], bool], Awaitable[Mapping[AccountName, Spent]]]
-Held = tuple[tuple[Account, Limits], ...]  # the accounts of a request, with the limits that it began with
 
 
 async def nothing_spent(names: Collection[AccountName], _: bool) -> Mapping[AccountName, Spent]:  # noqa: FBT001 - as `Read` has it
@@ -62,6 +62,7 @@ class MemoryLimiter:
         most: int = MOST_ACCOUNTS,
     ) -> None:
         self.on_reached: Callable[[Reached], None] = lambda _: None
+        self.sharing: Sharing | None = None  # None: all limits are those of this process
         self._clock = clock
         self._wall = wall
         self._read = read
@@ -72,7 +73,7 @@ class MemoryLimiter:
         self._accounts: dict[AccountName, Account] = {}  # of keys and tenants
         self._named: OrderedDict[AccountName, Account] = OrderedDict()  # of end users and tags, the latest at the end
         self._reads_late = False  # what this process has spent may not be on the disk yet when it is read
-        self._today = Today.at(wall())
+        self.today = Today.at(wall())
 
     @property
     def bytes_used(self) -> int:
@@ -85,9 +86,14 @@ class MemoryLimiter:
         yield from self._accounts.values()
         yield from self._named.values()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether limits are shared with other replicas."""
+        return self.sharing is not None
+
     def budgets(self) -> Callable[[str | None], list[Used]]:
         """Return what adds up the budgets of the accounts in memory, of a tenant or of all; for another thread."""
-        accounts, today, steps = [*self.accounts], self._today, self._steps
+        accounts, today, steps = [*self.accounts], self.today, self._steps
 
         def used(tenant: str | None) -> list[Used]:
             return [
@@ -128,7 +134,7 @@ class MemoryLimiter:
                 raise MillraceError("overloaded", message, retry_after_ms=1000) from None
             for name in unread:
                 account = self._account(name)
-                self._advance(account)
+                self.advance(account)
                 if not account.is_read:  # else another request has read it meanwhile, and maybe spent since
                     was_known = account.was_read  # then other limits are why it is read anew, and they have steps too
                     account.know(found.get(name, Spent(ZERO, ZERO)))
@@ -138,6 +144,18 @@ class MemoryLimiter:
     def lacks(self, principal: Principal, user: str = "", tag: str = "") -> bool:
         """Whether it is not known what the accounts of a request have spent."""
         return self.limits(principal, user, tag) and bool(self._unread(principal, user, tag))
+
+    @asynccontextmanager
+    async def drawn(
+        self, principal: Principal, cost: Decimal, tokens: int, user: str = "", tag: str = ""
+    ) -> AsyncIterator[None]:
+        """Have what a request is likely to need at hand while it is admitted. Raises `overloaded`."""
+        if self.sharing is None:
+            yield
+            return
+        await self.prepare(principal, user, tag)
+        async with self.sharing.drawn(self._held(principal, user, tag), cost, tokens):
+            yield
 
     def step(self, principal: Principal, user: str = "", tag: str = "") -> Step | None:
         """Return what is done with a request, by what is spent of its budgets."""
@@ -207,7 +225,7 @@ class MemoryLimiter:
         if lacking is None:
             return budget, None
         account, lack = lacking
-        rest = _rest_of(held)
+        rest = rest_of(held)
         if least is not None and rest.dollars >= least and rest.dollars > 0:
             return budget, rest
         if browns_out and any(step is Step.CACHE for _, step in self._steps):
@@ -221,7 +239,7 @@ class MemoryLimiter:
         """Count dollars that another process has spent. An account that is not read yet has them on the disk."""
         account = self._accounts.get(name) or self._named.get(name)
         if account is not None and account.is_read:
-            self._advance(account)
+            self.advance(account)
             account.spend(dollars)
             self._note(account, account.limits)
 
@@ -229,26 +247,34 @@ class MemoryLimiter:
         """Count what a request has used that has just ended."""
         now = self._clock()
         for account, limits in held:
-            self._advance(account)
+            self.advance(account)
             account.tokens.add(now, tokens)
             account.spend(cost)
+            account.settled_cost += cost
             if self._steps and cost:
                 self._note(account, limits)
+        self.changed(held)
+
+    def changed(self, held: Held) -> None:
+        """Have other replicas told of accounts, where limits are shared."""
+        if self.sharing is not None:
+            self.sharing.changed(held)
 
     def left(self, held: Held, step: Step | None) -> Left:
         """Return what is left of the limits of a request, each of the account that has the least of it."""
         now = self._clock()
         requests, tokens, dollars = [], [], []
         for account, limits in held:
-            self._advance(account)
+            self.advance(account)
             if (most := limits.requests_per_minute) is not None:
-                requests.append(Remaining(most, max(0, most - account.requests.used), account.requests.reset_s(now)))
+                left = max(0, most - account.requests.used - account.elsewhere.requests)
+                requests.append(Remaining(most, left, account.requests.reset_s(now)))
             if (most := limits.tokens_per_minute) is not None:
-                left = max(0, most - account.tokens.used - account.reserved_tokens)
+                left = max(0, most - account.tokens.used - account.reserved_tokens - account.elsewhere.tokens)
                 tokens.append(Remaining(most, left, account.tokens.reset_s(now)))
             for period, spent, limit in account.budgets(limits):
-                left_usd = max(ZERO, limit - spent - account.reserved_cost)
-                dollars.append(Remaining(limit, left_usd, self._today.ends(period) - self._wall()))
+                left_usd = max(ZERO, limit - spent - account.reserved_cost - account.elsewhere.reserved)
+                dollars.append(Remaining(limit, left_usd, self.today.ends(period) - self._wall()))
         return Left(requests=_least(requests), tokens=_least(tokens), dollars=_least(dollars), step=step)
 
     def _limits_of(self, principal: Principal, user: str, tag: str) -> list[tuple[AccountName, Limits]]:
@@ -274,7 +300,7 @@ class MemoryLimiter:
         for name, limits in self._limits_of(principal, user, tag):
             account = self._account(name)
             account.limits = limits
-            self._advance(account)
+            self.advance(account)
             held.append((account, limits))
         return tuple(held)
 
@@ -285,11 +311,11 @@ class MemoryLimiter:
     def _account(self, name: AccountName) -> Account:
         if name.kind in (AccountKind.KEY, AccountKind.TENANT):
             if (account := self._accounts.get(name)) is None:
-                account = self._accounts[name] = Account(name, self._today)
+                account = self._accounts[name] = Account(name, self.today)
             return account
         if (account := self._named.get(name)) is None:
             self._make_room()
-            account = self._named[name] = Account(name, self._today)
+            account = self._named[name] = Account(name, self.today)
         else:
             self._named.move_to_end(name)
         return account
@@ -298,16 +324,17 @@ class MemoryLimiter:
         """Drop the account that was least recently used, of those that no request holds."""
         if len(self._named) < self._most:
             return
-        idle = next((name for name, account in self._named.items() if not account.in_flight), None)
+        idle = next((name for name, account in self._named.items() if not (account.in_flight or account.wanted)), None)
         if idle is not None:
             del self._named[idle]
             self._reads_late = True
 
-    def _advance(self, account: Account) -> None:
+    def advance(self, account: Account) -> None:
+        """Drop what an account did more than a minute ago, or on another day."""
         wall = self._wall()
-        if not self._today.day <= wall < self._today.next_day:
-            self._today = Today.at(max(wall, self._today.day))  # a clock that is set back gives nobody a second day
-        account.advance(self._clock(), self._today)
+        if not self.today.day <= wall < self.today.next_day:
+            self.today = Today.at(max(wall, self.today.day))  # a clock that is set back gives nobody a second day
+        account.advance(self._clock(), self.today)
 
     def _budget(self, held: Held) -> Budget | None:
         """Return the budget that is furthest, if it has reached a step; of several in one, the first account's."""
@@ -321,7 +348,7 @@ class MemoryLimiter:
 
     def _of(self, account: Account, budget: tuple[Period, Decimal, Decimal], step: Step) -> Budget:
         period, spent, limit = budget
-        resets_at = self._today.ends(period)
+        resets_at = self.today.ends(period)
         return Budget(step=step, account=account.name, period=period, spent=spent, limit=limit, resets_at=resets_at)
 
     def _is_due(self, budget: Budget) -> bool:
@@ -333,7 +360,7 @@ class MemoryLimiter:
         """Whether a key has not been told of a step of a budget, in this period. Then it counts as told."""
         account = self._accounts.get(budget.account) or self._named.get(budget.account)
         assert account is not None, "a request holds it"
-        return _is_next(account.told.setdefault(key_id, {}), budget.period, self._today, budget.step)
+        return _is_next(account.told.setdefault(key_id, {}), budget.period, self.today, budget.step)
 
     def _note(self, account: Account, limits: Limits, *, tells: bool = True) -> None:
         """Tell the operator of the steps that an account has reached; or only note that it has."""
@@ -346,13 +373,13 @@ class MemoryLimiter:
         self, account: Account, budget: tuple[Period, Decimal, Decimal], step: Step, *, tells: bool = True
     ) -> None:
         period, spent, limit = budget
-        if _is_next(account.reached, period, self._today, step) and tells:
+        if _is_next(account.reached, period, self.today, step) and tells:
             self.on_reached(
                 Reached(
                     account=account.name,
                     period=period,
-                    began_at=self._today.begins(period),
-                    resets_at=self._today.ends(period),
+                    began_at=self.today.begins(period),
+                    resets_at=self.today.ends(period),
                     step=step,
                     spent=spent,
                     limit=limit,
@@ -397,7 +424,7 @@ class _Reservation:
         """Reserve more of the budgets, as far as there is more, and as many tokens of the minute as that buys."""
         granted = cost
         for account, limits in self._held:
-            self._limiter._advance(account)
+            self._limiter.advance(account)
             if (left := account.dollars_left(limits)) is not None:
                 granted = min(granted, left)
         if granted < cost:
@@ -407,6 +434,7 @@ class _Reservation:
         for account, _ in self._held:
             account.reserved_cost += granted
             account.reserved_tokens += tokens
+        self._limiter.changed(self._held)
         return granted
 
     def used_up(self) -> MillraceError:
@@ -453,20 +481,6 @@ class _NoReservation:
 
 
 _NO_RESERVATION = _NoReservation()
-
-
-def has_budget(limits: Limits) -> bool:
-    """Whether dollars are limited."""
-    return limits.dollars_per_day is not None or limits.dollars_per_month is not None
-
-
-def _rest_of(held: Held) -> Rest:
-    """Return what is not spent of the scarcest budget of a request."""
-    budgets = [
-        (limit - spent, account, period) for account, limits in held for period, spent, limit in account.budgets(limits)
-    ]
-    dollars, account, period = min(budgets, key=lambda each: each[0])
-    return Rest(dollars, f"what is left of {account.name.whose}'s dollars a {period}")
 
 
 def _is_next(told: dict[Period, tuple[float, int]], period: Period, today: Today, step: Step) -> bool:

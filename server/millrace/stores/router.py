@@ -1,4 +1,4 @@
-"""What the router has learned in SQLite: the state of each tenant, earlier ones to go back to, and who is frozen.
+"""What the router has learned, in SQLite or PostgreSQL: each tenant's state, earlier ones to go back to, who is frozen.
 
 A state is replaced in place for some hours, and then stays as a snapshot beside the next one. No word of a prompt is in
 it: weights of hashed words, and numbers.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from millrace.ports import Clock
-from millrace.stores.database import SqliteDatabase
+from millrace.stores.queries import Queries
 from millrace.types import KeptState, StateVersion
 
 FORMAT = 1  # of a row's state
@@ -18,6 +18,7 @@ SNAPSHOT_S = 6 * 3600.0  # for which a state is replaced in place
 SNAPSHOTS = 12  # of each tenant that are kept, the newest one included
 WRITE_S = 10.0
 READ_S = 10.0
+_SAVES = 1_903_671  # of the advisory locks of PostgreSQL, with the tenant
 ALL = ""  # in place of a tenant: all of them
 
 _TABLES = (
@@ -62,6 +63,8 @@ UPDATE router_states SET revision = revision + 1, saved_at = ?, format = ?, labe
 WHERE tenant = ? AND number = ?
 """
 _FORGET = "DELETE FROM router_states WHERE tenant = ? AND number <= ?"
+_FREEZE = "INSERT INTO router_frozen VALUES (?, ?) ON CONFLICT DO NOTHING"
+_THAW = "DELETE FROM router_frozen WHERE tenant = ?"
 _VERSION = "SELECT number, revision FROM router_states WHERE tenant = ? ORDER BY number DESC LIMIT 1"
 _SAVE_PROMISES = """
 INSERT INTO router_promises VALUES (1, ?, ?, ?)
@@ -72,10 +75,11 @@ ON CONFLICT (id) DO UPDATE SET saved_at = excluded.saved_at, sha256 = excluded.s
 class SqliteRouter:
     """Keeps the states of all tenants. It is `ports.RouterStore`, and what the commands need besides."""
 
-    def __init__(self, database: SqliteDatabase, *, wall: Clock) -> None:
+    def __init__(self, database: Queries, *, wall: Clock) -> None:
         self._database = database
         self._wall = wall
-        database.write(_prepare)
+        if database.dialect == "sqlite":  # else they are there
+            database.write(_prepare)
 
     async def load(self, tenant: str) -> KeptState | None:
         """Return the newest state of a tenant; None if there is none. Raises `TimeoutError`."""
@@ -111,7 +115,9 @@ class SqliteRouter:
         """
         digest, now = hashlib.sha256(state).digest(), self._wall()
 
-        def save(connection: sqlite3.Connection) -> StateVersion | None:
+        def save(connection: Any) -> StateVersion | None:
+            if self._database.dialect == "postgres":  # replicas save one after the other, as processes do in SQLite
+                connection.execute("SELECT pg_advisory_xact_lock(?, hashtext(?))", (_SAVES, tenant))
             newest = connection.execute(_NEWEST, (tenant,)).fetchone()
             if (None if newest is None else StateVersion(*newest[:2])) != after:
                 return None
@@ -132,7 +138,7 @@ class SqliteRouter:
         """Return the newest versions that are kept of these tenants. Raises `TimeoutError`."""
         wanted = [*tenants]
 
-        def look(connection: sqlite3.Connection) -> dict[str, StateVersion]:
+        def look(connection: Any) -> dict[str, StateVersion]:
             found = ((tenant, connection.execute(_VERSION, (tenant,)).fetchone()) for tenant in wanted)
             return {tenant: StateVersion(*row) for tenant, row in found if row is not None}
 
@@ -147,12 +153,9 @@ class SqliteRouter:
         """Have a tenant learn nothing from now on, or learn again; False if it was so. Raises `TimeoutError`."""
         now = self._wall()
 
-        def freeze(connection: sqlite3.Connection) -> bool:
-            if frozen:
-                return (
-                    connection.execute("INSERT OR IGNORE INTO router_frozen VALUES (?, ?)", (tenant, now)).rowcount > 0
-                )
-            return connection.execute("DELETE FROM router_frozen WHERE tenant = ?", (tenant,)).rowcount > 0
+        def freeze(connection: Any) -> bool:
+            changed: int = connection.execute(*((_FREEZE, (tenant, now)) if frozen else (_THAW, (tenant,)))).rowcount
+            return changed > 0
 
         changed: bool = await self._database.commit(freeze, within_s=WRITE_S)
         return changed

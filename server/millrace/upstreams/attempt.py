@@ -28,7 +28,7 @@ from millrace.upstreams.connections import (
     transient,
 )
 from millrace.upstreams.endpoint import UpstreamEndpoint
-from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, ConnectError, Response
+from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Response, ResponseError
 from millrace.upstreams.provider_api import ProviderApi, UnreadableError
 from millrace.upstreams.quirks import Change, Learned
 from millrace.upstreams.refusals import Refusals
@@ -329,7 +329,7 @@ class HttpAttempt:
         try:
             response = await self._upstream.post(self._call, body, self, new=False)
         except FAULTS as error:
-            is_stale = self.is_reused and self.sent and not isinstance(error, ConnectError)
+            is_stale = self.is_reused and self.sent and isinstance(error, ResponseError) and error.is_readable
             why = "" if is_stale or self._call.once else transient(error)
             if not self._may_retry or not (is_stale or why):
                 raise

@@ -12,7 +12,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from millrace.web.websocket import EXTENSION, tune, unsent
+from millrace.web.websocket import EXTENSION, tune, unheard_s, unsent
 from millrace.wire import limits
 
 LONGER_S = 5.0  # than endpoints wait for a body: a body that no endpoint reads
@@ -34,6 +34,11 @@ class TimedHttp(H11Protocol):
     def unsent(self) -> int:
         """Bytes that were written and that the peer has not taken."""
         return unsent(self.transport)
+
+    @property
+    def unheard_s(self) -> float:
+        """Seconds for which the peer's system has not acknowledged what was sent."""
+        return unheard_s(self.transport)
 
     @property
     def is_gone(self) -> bool:
@@ -82,6 +87,16 @@ class TimedHttp(H11Protocol):
         """Set the timer for the next head."""
         super().on_response_complete()
         self._watch()
+
+    def eof_received(self) -> None:
+        """Note that the client has closed its side: it has gone, also if it has not taken what was sent.
+
+        What waits for it would hold up the end of the connection, and with it the end of what is being answered.
+        """
+        super().eof_received()
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers, and drop what refers back here, or only the garbage collector would find this connection.

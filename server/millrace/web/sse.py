@@ -17,6 +17,7 @@ from millrace.web.websocket import EXTENSION
 from millrace.wire import limits
 
 MAX_PIECE = 64 * 1024  # bytes sent at once
+LOOK_S = 1.0  # from one look at whether the peer is still there to the next
 
 
 class HttpConnection(Protocol):
@@ -25,6 +26,11 @@ class HttpConnection(Protocol):
     @property
     def unsent(self) -> int:
         """Bytes that were written and that the peer has not taken."""
+        ...
+
+    @property
+    def unheard_s(self) -> float:
+        """Seconds for which the peer's system has not acknowledged what was sent."""
         ...
 
     def abort(self) -> None:
@@ -61,7 +67,7 @@ class SseResponse(Response):
         self._at = start
         self._waiting_bytes = 0  # not yet sent, about
         self._new_events = asyncio.Event()
-        self._sent_at = self._moved_at = clock()
+        self._sent_at = self._moved_at = self._looked_at = clock()
         self._sending = False
         self._has_failed = False  # it has raised
         self._connection: HttpConnection | None = None
@@ -94,7 +100,10 @@ class SseResponse(Response):
             self._event_log.response.apply_backpressure()
 
     def sweep(self, now: float) -> None:
-        """Have something sent after a silence; give up a client that takes nothing. Called by the sweeper."""
+        """Have something sent after a silence; give up a client that takes nothing, or is dead. Called by the sweeper.
+
+        What is sent after silences shows that one is dead that has nothing else to acknowledge.
+        """
         unsent = 0 if self._connection is None else self._connection.unsent
         if not self._sending or unsent < self._unsent:
             self._moved_at = now
@@ -103,6 +112,10 @@ class SseResponse(Response):
             self.give_up(slow_consumer(self._stuck_s))
         elif now - self._sent_at >= limits.SILENT_S:
             self._new_events.set()
+        if self._connection is not None and now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            if self._connection.unheard_s >= self._stuck_s:
+                self._connection.abort()
 
     def fail(self) -> None:
         """End with `internal_error`."""

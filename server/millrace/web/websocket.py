@@ -27,10 +27,14 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
+    # A peer that says nothing and gets nothing is asked whether it is there: after, every (seconds), and so many times.
+    KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 20), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4))
+
 EXTENSION = "millrace.transport"
 TCP_NOTSENT_LOWAT = 25  # an option of Linux: how much may wait unsent in the kernel
 NOT_SENT = 16 * 1024  # bytes; more would hide a slow reader
 CLOSE_WAIT = 8  # a TCP state, as Linux numbers them: the peer has sent its FIN
+REPEATED, SINCE_ACK, INFO_BYTES = 2, 56, 60  # where Linux has them in TCP_INFO (times, ms); what is read of it
 
 UTF8 = "millrace.utf8"  # of a message: the bytes of a long text, which whoever reads it decodes
 TOO_BIG = "millrace.too_big"  # of a message: what is known of one that is too long
@@ -367,6 +371,9 @@ def tune(transport: asyncio.Transport) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sys.platform == "linux":
             connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOT_SENT)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEP_ALIVE:
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def is_half_closed(transport: asyncio.Transport) -> bool:
@@ -375,6 +382,19 @@ def is_half_closed(transport: asyncio.Transport) -> bool:
     if sys.platform != "linux" or transport.is_closing() or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSE_WAIT)
+
+
+def unheard_s(transport: asyncio.Transport) -> float:
+    """Return for how many seconds the peer's system has acknowledged nothing, if what was sent had to be repeated.
+
+    It acknowledges for a peer that does not read, too. One that is gone without a word, or behind a dead network, does
+    not, and the system would repeat for a quarter of an hour. Known on Linux only.
+    """
+    connection = transport.get_extra_info("socket")
+    if sys.platform != "linux" or transport.is_closing() or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return 0.0
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES)
+    return int.from_bytes(info[SINCE_ACK:INFO_BYTES], sys.byteorder) / 1000 if info[REPEATED] else 0.0
 
 
 def unsent(transport: asyncio.Transport) -> int:

@@ -51,6 +51,7 @@ class Shipper:
 
     def __init__(self, local: SqliteDatabase, remote: PostgresDatabase, spool: str, wall: Clock) -> None:
         self.waiting = 0  # rows that had not arrived at the last look
+        self.sent = 0  # rows of the last page
         self._local = local
         self._remote = remote
         self._spool = spool
@@ -89,11 +90,11 @@ class Shipper:
         """Send the next page of rows; whether it was a whole one. Raises `PostgresAwayError` or `TimeoutError`."""
         if self._arrived is None:
             self._arrived = await self._remote.commit(partial(_begin, self._spool), within_s=SEND_S)
-        page = await asyncio.to_thread(self._local.scan, partial(_page, self._arrived), within_s=READ_S)
+        page = await asyncio.to_thread(self._local.scan, partial(_page, self._arrived, self.waiting), within_s=READ_S)
         if page.rows:
             put = partial(_put, page.rows, self._spool, self._wall() + AHEAD_S)
             await self._remote.commit(put, within_s=SEND_S)
-        self._arrived, self.waiting = page.last, page.waiting - len(page.rows)
+        self._arrived, self.waiting, self.sent = page.last, page.waiting - len(page.rows), len(page.rows)
         return self.waiting > 0
 
 
@@ -108,14 +109,16 @@ class _Page:
         self.waiting = waiting
 
 
-def _page(number: int, connection: sqlite3.Connection) -> _Page:
+def _page(number: int, known: int, connection: sqlite3.Connection) -> _Page:
+    """Return the rows after a number. `known`: how many there were when they were last counted, less what was sent."""
     # The top comes first: an open row below it that ends between both reads gets a number above it.
     ((top,),) = connection.execute(_TOP).fetchall()
     rows = connection.execute(_PAGE, (number, top, PAGE)).fetchall() if top > number else []
     if len(rows) < PAGE:
         return _Page(rows, max(top, number), len(rows))
-    ((waiting,),) = connection.execute(_LAGS, (number,)).fetchall()
-    return _Page(rows, rows[-1][0], waiting)
+    if known <= PAGE:  # else what came since is counted later: to count all rows for each page would take for ever
+        ((known,),) = connection.execute(_LAGS, (number,)).fetchall()
+    return _Page(rows, rows[-1][0], known)
 
 
 def _begin(spool: str, connection: Connection) -> int:

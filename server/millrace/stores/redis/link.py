@@ -41,6 +41,7 @@ class RedisLink:
             max_connections=CONNECTIONS,
             timeout=CALL_S,
             socket_connect_timeout=CONNECT_S,
+            socket_timeout=None,  # each call has a deadline; by default a read that blocks longer would be an error
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
         )
@@ -65,6 +66,9 @@ class RedisLink:
         """Run commands; return what they return. Raises `RedisAwayError`, at once while Redis is away."""
         if self.is_away:
             raise RedisAwayError(f"Redis at {self.address} is away")
+        task = asyncio.current_task()
+        assert task is not None
+        cancels = task.cancelling()
         try:
             async with asyncio.timeout(within_s):
                 return await command(self._redis)
@@ -74,6 +78,9 @@ class RedisLink:
             raise
         except (RedisError, OSError) as error:  # OSError: also TimeoutError
             raise self._away(error) from error
+        finally:
+            if task.cancelling() > cancels:  # `asyncio.wait_for`, which redis-py uses, loses some in Python 3.11
+                raise asyncio.CancelledError
 
     async def run(self) -> None:
         """Find out when Redis answers again, for as long as the process lives."""
