@@ -13,6 +13,7 @@ import pytest
 
 from millrace.assembly import key_store
 from millrace.principal import Key
+from millrace.settings import SharedSettings
 from tests.deploy.dockerfile import Stage, faults, healthcheck, stages
 from tests.support.paths import REPOSITORY
 from tests.support.shared_servers import postgres_server
@@ -93,35 +94,29 @@ def test_its_health_check_runs() -> None:
 def test_its_setup_makes_tables_and_a_key_that_all_replicas_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    replicas = [tmp_path / "replica1", tmp_path / "replica2"]
     first_key = tmp_path / "first-key"
     setup = runpy.run_path(str(DEPLOY / "setup.py"))["main"]
     monkeypatch.setenv("MILLRACE_CONFIG", str(DEPLOY / "millrace.toml"))
-    monkeypatch.setenv("MILLRACE_REPLICAS", " ".join(map(str, replicas)))
     monkeypatch.setenv("MILLRACE_FIRST_KEY", str(first_key))
+    monkeypatch.setenv("MILLRACE__SERVER__DATA_DIR", str(tmp_path / "setup"))
     with postgres_server() as postgres:
         monkeypatch.setenv("MILLRACE__SHARED__POSTGRES", postgres.url)
-        assert setup([]) == 0
+        assert setup() == 0
         begun = capfd.readouterr()
         assert "has the tables of this version" in begun.out
         secret = first_key.read_text("utf-8").strip()
         assert secret.startswith("mr_")
         assert secret not in begun.out + begun.err
         assert first_key.stat().st_mode & 0o077 == 0
-        assert setup([]) == 0  # a second start makes no other key
+        assert setup() == 0  # a second start makes no other key
         assert first_key.read_text("utf-8").strip() == secret
+        (known,) = asyncio.run(keys_of(tmp_path / "replica2", postgres.url))
+        assert (known.principal.tenant, known.revoked_at) == ("default", None)
         postgres.kill()
-        assert setup([]) == 3  # and replicas that wait for it do not start
-    capfd.readouterr()
-    assert setup(["keys", "add", "--tenant", "acme"]) == 0
-    assert setup(["keys", "revoke", capfd.readouterr().out.strip()]) == 0
-    assert setup(["keys", "revoke", "nobody"]) == 1
-    assert setup(["nothing"]) == 2
-    first, second = (asyncio.run(keys_of(folder)) for folder in replicas)
-    assert first == second
-    assert [(key.principal.tenant, key.revoked_at is None) for key in second] == [("default", True), ("acme", False)]
+        assert setup() == 3  # and replicas that wait for it do not start
 
 
-async def keys_of(folder: Path) -> list[Key]:
-    async with key_store(str(folder)) as store:
+async def keys_of(folder: Path, postgres: str) -> list[Key]:
+    """Return the keys that a replica knows."""
+    async with key_store(str(folder), SharedSettings(postgres=postgres)) as store:
         return await store.load()

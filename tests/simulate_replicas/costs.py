@@ -291,11 +291,14 @@ def _sync_s(folder: Path) -> float:
 async def of_a_server(folder: Path, count: int) -> dict[str, float]:
     """Measure `millrace serve`: streams of 150 tokens over HTTP, then the same requests from its exact cache."""
     async with server_process(folder, 5.0) as server, aiohttp.ClientSession(timeout=ANSWERED_S) as http:
+        assert server.process.stderr is not None
+        logged = asyncio.create_task(asyncio.to_thread(server.process.stderr.read))  # a pipe that is full stops it
         await _asked(server, http, range(-AT_ONCE, 0))
         answer_s = await _asked(server, http, range(count))
         hit_s = min([await _asked(server, http, range(count)) for _ in range(2)])
         server.stop()
         await server.exited()
+        await logged
     return {"answer_s": answer_s, "hit_s": hit_s}
 
 

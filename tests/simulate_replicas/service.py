@@ -231,7 +231,7 @@ class Service:
             ended = replica.rows.popleft()
             if ended >= WARM_S:
                 self._row_lags.append(now - ended)
-        self._at(now + (0.0 if replica.rows else EVERY_S), self._ship, replica)
+        self._at(now + (0.0 if count == PAGE else EVERY_S), self._ship, replica)
 
     def _beat(self, now: float) -> None:
         costs = self._costs
