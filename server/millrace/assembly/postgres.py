@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -179,7 +180,7 @@ async def _local(data_dir: str, wall: Clock) -> AsyncIterator[SqliteDatabase]:
         SqliteArchive(database, ttl_s=0, disk_bytes=0, wall=wall)
         SqliteEvidence(database, keep_days=0, wall=wall)
         SqliteRouter(database, wall=wall)
-        SqliteLedger(database).close_left(await asyncio.to_thread(processes.living, data_dir))
+        SqliteLedger(database).close_left(partial(processes.living, data_dir))
         await database.ready()
         yield database
     finally:
