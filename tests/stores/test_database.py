@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from millrace.stores.database import FILE, MEMORY, SqliteDatabase
-from millrace.stores.reader import MAX_WAITING
+from millrace.stores.one_by_one import MAX_WAITING
 from millrace.stores.writer import BATCH, Operation
 from tests.support.looks import look
 

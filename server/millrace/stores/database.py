@@ -3,13 +3,13 @@
 A lookup sees what is committed. It waits for no write, so nothing that keeps the disk from being written delays it.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from millrace.stores.one_by_one import waited_for, within
 from millrace.stores.queries import Dialect
 from millrace.stores.reader import Reader
 from millrace.stores.writer import Operation, Writer
@@ -91,7 +91,7 @@ class SqliteDatabase:
         `sqlite3.ProgrammingError` once the database is closed.
         """
         try:
-            return await _within(self._after_writes(operation), within_s)
+            return await within(self._after_writes(operation), within_s)
         except TimeoutError:
             why = f": {self._writer.trouble}" if self._writer.trouble else ""
             raise TimeoutError(f"not written within {within_s:g} s{why}") from None
@@ -102,20 +102,15 @@ class SqliteDatabase:
 
     async def read(self, operation: Operation, *, within_s: float) -> Any:
         """Look something up in what is committed. Raises its error, or `TimeoutError` if it takes too long."""
-        return await _within(self._submit(self._lookups, operation), within_s)
+        return await within(self._submit(self._lookups, operation), within_s)
 
     def scan(self, operation: Operation, *, within_s: float) -> Any:
         """Read many rows; lookups do not wait for it. Blocks, so never call it on the loop. Raises as `read` does."""
-        found = self._submit(self._scans, operation)
-        try:
-            return found.result(within_s)
-        except TimeoutError:
-            found.cancel()
-            raise
+        return waited_for(self._submit(self._scans, operation), within_s)
 
     async def scanned(self, operation: Operation, *, within_s: float) -> Any:
         """Read many rows, as `scan` does, from the loop. While the disk hangs no thread of the loop waits for it."""
-        return await _within(self._submit(self._scans, operation), within_s)
+        return await within(self._submit(self._scans, operation), within_s)
 
     def close(self, within_s: float = CLOSE_S) -> None:
         """Write what is queued, for at most so many seconds, then close. Blocks. What is lost then is logged."""
@@ -141,16 +136,6 @@ class SqliteDatabase:
     def _check_open(self) -> None:
         if self._closed:
             raise sqlite3.ProgrammingError("the database is closed")
-
-
-async def _within(future: "Future[Any]", seconds: float) -> Any:
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(future)
-    except TimeoutError:
-        if not future.cancel() and future.done():  # it was in time, and only the loop was late
-            return future.result()
-        raise
 
 
 def _open(data_dir: str) -> sqlite3.Connection:

@@ -4,9 +4,6 @@ Nothing of it is on a request's way but lookups with a deadline. A lost connecti
 while that fails, operations fail at once for a while.
 """
 
-import asyncio
-import queue
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,12 +13,10 @@ from typing import Any
 import psycopg
 
 from millrace import log
+from millrace.stores.one_by_one import OneByOne, Operation, waited_for, within
 from millrace.stores.postgres.connection import Connection, shown
 from millrace.stores.queries import Dialect
 
-Operation = Callable[[Any], Any]  # takes a connection, as SQLite's do
-
-MAX_WAITING = 1000  # operations of one thread; more can only be late
 AGAIN_S = 0.5  # after a connection that failed; until then operations fail at once
 
 
@@ -52,27 +47,22 @@ class PostgresDatabase:
 
     async def read(self, operation: Operation, *, within_s: float) -> Any:
         """Look something up. Raises its error, `TimeoutError`, or `PostgresAwayError`."""
-        return await _within(self._lookups.submit(operation), within_s)
+        return await within(self._lookups.submit(operation), within_s)
 
     def scan(self, operation: Operation, *, within_s: float) -> Any:
         """Read many rows; lookups do not wait for it. Blocks, so never call it on the loop. Raises as `read` does."""
-        found = self._scans.submit(operation)
-        try:
-            return found.result(within_s)
-        except TimeoutError:
-            found.cancel()
-            raise
+        return waited_for(self._scans.submit(operation), within_s)
 
     async def scanned(self, operation: Operation, *, within_s: float) -> Any:
         """Read many rows, as `scan` does, from the loop: no thread of the loop waits for it."""
-        return await _within(self._scans.submit(operation), within_s)
+        return await within(self._scans.submit(operation), within_s)
 
     async def commit(self, operation: Operation, *, within_s: float) -> Any:
         """Run an operation in a transaction; return its result once it is committed. Raises as `read` does.
 
         After `TimeoutError` it is not done, unless it had begun.
         """
-        return await _within(self._writes.submit(partial(_committed, operation)), within_s)
+        return await within(self._writes.submit(partial(_committed, operation)), within_s)
 
     def write(
         self,
@@ -118,33 +108,15 @@ class _Worker:
         self._connection: Connection | None = None
         self._refused_until = 0.0
         self._refusal = ""
-        self._waiting: queue.SimpleQueue[tuple[Future[Any], Operation] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._operations = OneByOne(name, self._done, "PostgreSQL")
 
     def submit(self, operation: Operation) -> "Future[Any]":
         """Queue an operation. Raises `TimeoutError` if too many wait."""
-        if self._waiting.qsize() >= MAX_WAITING:
-            raise TimeoutError("too many operations wait for PostgreSQL")
-        future: Future[Any] = Future()
-        self._waiting.put((future, operation))
-        return future
+        return self._operations.submit(operation)
 
     def close(self, within_s: float) -> None:
         """Run what is queued, then close. An operation that hangs for longer is abandoned."""
-        self._waiting.put(None)
-        self._thread.join(within_s)
-
-    def _work(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            future, operation = item
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(self._done(operation))
-                except BaseException as error:  # also MemoryError: whoever waits must be told
-                    future.set_exception(error)
-            del item, future, operation  # or they would stay alive while the thread waits
-        if self._connection is not None:
+        if self._operations.end(within_s) and self._connection is not None:
             self._connection.close()
 
     def _done(self, operation: Operation) -> Any:
@@ -178,13 +150,3 @@ class _Worker:
 def _committed(operation: Operation, connection: Connection) -> Any:
     with connection.transaction():
         return operation(connection)
-
-
-async def _within(future: "Future[Any]", seconds: float) -> Any:
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(future)
-    except TimeoutError:
-        if not future.cancel() and future.done():  # it was in time, and only the loop was late
-            return future.result()
-        raise
