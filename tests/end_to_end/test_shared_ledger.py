@@ -7,10 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from millrace.stores.postgres import migrations
-from millrace.stores.postgres.connection import Connection
 from tests.support.replicas import replicas
-from tests.support.shared_servers import SharedServer, postgres_server
+from tests.support.shared_servers import SharedServer, postgres_server, with_tables
 
 PATIENCE_S = 30
 
@@ -38,14 +36,8 @@ async def requests_of(url: str, expected: int) -> list[str]:
             await asyncio.sleep(0.1)
 
 
-def made(postgres: SharedServer, name: str) -> None:
-    connection = Connection(postgres.url, name)
-    migrations.upgrade(connection, name)
-    connection.close()
-
-
 async def test_each_replica_shows_the_requests_of_both(postgres: SharedServer, tmp_path: Path) -> None:
-    made(postgres, "both")
+    with_tables(postgres, "both")
     async with replicas(2, {"postgres": postgres.url, "name": "both"}, folder=tmp_path) as (one, two):
         await ask(one.url, "What is a millrace?")
         await ask(two.url, "What is a mill wheel?")
@@ -55,7 +47,7 @@ async def test_each_replica_shows_the_requests_of_both(postgres: SharedServer, t
 
 
 async def test_what_ends_while_postgresql_is_away_arrives_later(postgres: SharedServer, tmp_path: Path) -> None:
-    made(postgres, "away")
+    with_tables(postgres, "away")
     async with replicas(1, {"postgres": postgres.url, "name": "away"}, folder=tmp_path) as (server,):
         await asyncio.to_thread(postgres.kill)
         try:
@@ -67,7 +59,7 @@ async def test_what_ends_while_postgresql_is_away_arrives_later(postgres: Shared
 
 async def test_a_replica_that_has_never_seen_the_keys_lets_nobody_in(postgres: SharedServer, tmp_path: Path) -> None:
     """There may be some, and then nobody without one may ask."""
-    made(postgres, "unseen")
+    with_tables(postgres, "unseen")
     await asyncio.to_thread(postgres.kill)
     try:
         async with (

@@ -12,14 +12,12 @@ import pytest
 from millrace.errors import MillraceError
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import SqliteDatabase
-from millrace.stores.postgres import migrations
 from millrace.stores.postgres.archive import SharedArchive
-from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.database import PostgresDatabase
 from tests.support.clock import ManualClock
 from tests.support.kept import response
 from tests.support.replicas import replicas
-from tests.support.shared_servers import SharedServer, postgres_server
+from tests.support.shared_servers import SharedServer, postgres_server, with_tables
 
 TTL_S = 3600.0
 _names = itertools.count()
@@ -52,10 +50,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def pair(server: SharedServer, tmp_path: Path, clock: ManualClock) -> Iterator[tuple[Replica, Replica]]:
-    schema = f"service{next(_names)}"
-    connection = Connection(server.url, schema)
-    migrations.upgrade(connection, schema)
-    connection.close()
+    schema = with_tables(server, f"service{next(_names)}")
     remote = PostgresDatabase(server.url, schema)
     made = []
     for name in ("one", "two"):
@@ -113,10 +108,7 @@ async def test_what_was_stored_before_there_was_postgresql_is_sent(
     for number in range(45):
         own.store(response(number))
     await database.ready()
-    schema = f"service{next(_names)}"
-    connection = Connection(server.url, schema)
-    migrations.upgrade(connection, schema)
-    connection.close()
+    schema = with_tables(server, f"service{next(_names)}")
     remote = PostgresDatabase(server.url, schema)
     archive = SharedArchive(own, database, remote, ttl_s=TTL_S, max_bytes=10**6, wall=clock)
     await Replica(archive, own, database).sent()
@@ -127,10 +119,7 @@ async def test_what_was_stored_before_there_was_postgresql_is_sent(
 
 
 async def test_over_http_it_is_found_and_deleted_at_another(server: SharedServer, tmp_path: Path) -> None:
-    connection = Connection(server.url, "http")
-    migrations.upgrade(connection, "http")
-    connection.close()
-    shared = {"postgres": server.url, "name": "http"}
+    shared = {"postgres": server.url, "name": with_tables(server, "http")}
     async with replicas(2, shared, folder=tmp_path) as (here, there), aiohttp.ClientSession() as client:
 
         async def status(method: str, url: str) -> int:

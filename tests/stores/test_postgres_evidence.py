@@ -7,14 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from millrace.stores.evidence import SqliteEvidence
-from millrace.stores.postgres import migrations
-from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.database import PostgresDatabase
 from millrace.stores.router import SNAPSHOT_S, SNAPSHOTS, SqliteRouter
 from millrace.types import Change, Feedback, FeedbackCounts, Lever, Rating, StateVersion, Steering
 from tests.support.clock import ManualClock
 from tests.support.judged import judged
-from tests.support.shared_servers import SharedServer, postgres_server
+from tests.support.shared_servers import SharedServer, postgres_server, with_tables
 
 NOW = 1_796_000_000.0
 _names = itertools.count()
@@ -28,10 +26,7 @@ def server() -> Iterator[SharedServer]:
 
 @pytest.fixture
 def pair(server: SharedServer) -> Iterator[tuple[PostgresDatabase, PostgresDatabase]]:
-    schema = f"service{next(_names)}"
-    connection = Connection(server.url, schema)
-    migrations.upgrade(connection, schema)
-    connection.close()
+    schema = with_tables(server, f"service{next(_names)}")
     one, two = PostgresDatabase(server.url, schema), PostgresDatabase(server.url, schema)
     yield one, two
     one.close()

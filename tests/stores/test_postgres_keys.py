@@ -15,12 +15,10 @@ from millrace.access.keys import make
 from millrace.principal import Key, Role
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.keys import StoredKeys
-from millrace.stores.postgres import migrations
-from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.database import PostgresAwayError, PostgresDatabase
 from millrace.stores.postgres.keys import SharedKeys
 from tests.support.replicas import replicas
-from tests.support.shared_servers import SharedServer, postgres_server
+from tests.support.shared_servers import SharedServer, postgres_server, with_tables
 
 NOW = 1_796_000_000.0
 _names = itertools.count()
@@ -34,11 +32,7 @@ def server() -> Iterator[SharedServer]:
 
 @pytest.fixture
 def service(server: SharedServer) -> str:
-    schema = f"service{next(_names)}"
-    connection = Connection(server.url, schema)
-    migrations.upgrade(connection, schema)
-    connection.close()
-    return schema
+    return with_tables(server, f"service{next(_names)}")
 
 
 class Replica(NamedTuple):

@@ -13,8 +13,6 @@ from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.ledger_rows import LedgerRows
 from millrace.stores.past import SqlitePast
-from millrace.stores.postgres import migrations
-from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.database import PostgresDatabase
 from millrace.stores.postgres.shipper import Shipper
 from millrace.stores.queries import Queries
@@ -22,7 +20,7 @@ from millrace.stores.rollups import StoredRollups
 from millrace.types import Price, Selection
 from millrace.types.rollup import Span, Window
 from tests.support import many_rows
-from tests.support.shared_servers import postgres_server
+from tests.support.shared_servers import postgres_server, with_tables
 
 NOW = 1_796_000_000.0
 SINCE = NOW - 3 * 86_400
@@ -47,10 +45,7 @@ class Both(NamedTuple):
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder: Path = tmp_path_factory.mktemp("ledger")
     with postgres_server() as server:
-        connection = Connection(server.url, "millrace")
-        migrations.upgrade(connection, "millrace")
-        connection.close()
-        opened = Both(SqliteDatabase(str(folder)), PostgresDatabase(server.url, "millrace"))
+        opened = Both(SqliteDatabase(str(folder)), PostgresDatabase(server.url, with_tables(server, "millrace")))
         asyncio.run(filled(opened))
         yield opened
         opened.sqlite.close()

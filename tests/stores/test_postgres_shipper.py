@@ -11,13 +11,11 @@ import pytest
 
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import COLUMNS, SqliteLedger
-from millrace.stores.postgres import migrations
-from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.database import PostgresAwayError, PostgresDatabase
 from millrace.stores.postgres.shipper import PAGE, Shipper
 from millrace.types import Entry
 from tests.support import many_rows
-from tests.support.shared_servers import SharedServer, postgres_server
+from tests.support.shared_servers import SharedServer, postgres_server, with_tables
 
 NOW = 1_796_000_000.0
 _names = itertools.count()
@@ -31,10 +29,7 @@ def server() -> Iterator[SharedServer]:
 
 @pytest.fixture
 def remote(server: SharedServer) -> Iterator[PostgresDatabase]:
-    schema = f"service{next(_names)}"
-    connection = Connection(server.url, schema)
-    migrations.upgrade(connection, schema)
-    connection.close()
+    schema = with_tables(server, f"service{next(_names)}")
     opened = PostgresDatabase(server.url, schema)
     yield opened
     opened.close()

@@ -16,6 +16,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from millrace.stores.postgres import migrations
+from millrace.stores.postgres.connection import Connection
+
 START_S = 30.0
 
 
@@ -139,3 +142,11 @@ def _account() -> int | None:
     with suppress(KeyError):
         return pwd.getpwnam("postgres").pw_uid
     return pwd.getpwnam("nobody").pw_uid
+
+
+def with_tables(server: SharedServer, schema: str) -> str:
+    """Make the tables of a service in PostgreSQL; return its name."""
+    connection = Connection(server.url, schema)
+    migrations.upgrade(connection, schema)
+    connection.close()
+    return schema

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from millrace import log
-from millrace.ports import Clock, Database
+from millrace.ports import Clock, Database, ElsewhereDeleted
 
 POLL_S = 0.25  # seconds between two reads
 HEED_S = 5.0  # for all processes to read a deletion
@@ -165,14 +165,7 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE cache_deletions ADD COLUMN origin TEXT NOT NULL DEFAULT ''")
 
 
-def add_of_others(
-    connection: sqlite3.Connection,
-    *,
-    at: float,
-    entry_id: str | None,
-    tenant: str | None,
-    scope: bytes | None,
-    origin: str,
-) -> None:
+def add_of_others(connection: sqlite3.Connection, deleted: ElsewhereDeleted) -> None:
     """Write what another replica has deleted."""
-    add(connection, (Deletion(at=at, entry_id=entry_id, tenant=tenant, scope=scope),), origin)
+    made = Deletion(at=deleted.at, entry_id=deleted.entry_id, tenant=deleted.tenant, scope=deleted.scope)
+    add(connection, (made,), deleted.origin)

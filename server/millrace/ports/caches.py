@@ -127,6 +127,16 @@ class DeletedEntries(Protocol):
         ...
 
 
+class ElsewhereDeleted(NamedTuple):
+    """What another replica has deleted from the caches: one entry, or all that was stored until then."""
+
+    at: float  # Unix seconds
+    entry_id: str | None  # None: all
+    tenant: str | None  # None: of all
+    scope: bytes | None  # None: in all, and in the exact cache
+    origin: str  # who told of it
+
+
 class HitCounts(Protocol):
     """How often the caches have answered, from the ledger."""
 

@@ -8,13 +8,13 @@ sent again.
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from millrace import log
-from millrace.ports import Clock, Database
+from millrace.ports import Clock, Database, ElsewhereDeleted
 from millrace.stores.redis.link import RedisAwayError, RedisLink
 
 POLL_S = 0.25  # between two looks at what was deleted here
@@ -44,27 +44,13 @@ _SEEN = "UPDATE cache_deletions_shared SET seen = ?"
 Row = tuple[int, float, str | None, str | None, bytes | None]
 
 
-class Adds(Protocol):
-    """Writes a deletion of another replica into the table of this one."""
-
-    def __call__(
-        self,
-        connection: sqlite3.Connection,
-        *,
-        at: float,
-        entry_id: str | None,
-        tenant: str | None,
-        scope: bytes | None,
-        origin: str,
-    ) -> None:
-        """Write it; `at` in Unix seconds, `origin` is who told of it."""
-        ...
+Add = Callable[[sqlite3.Connection, ElsewhereDeleted], None]  # writes it into the table of this replica
 
 
 class SharedDeletions:
     """Carries deletions both ways. `own` is the id of the data_dir."""
 
-    def __init__(self, link: RedisLink, database: Database, own: str, add: Adds, wall: Clock) -> None:
+    def __init__(self, link: RedisLink, database: Database, own: str, add: Add, wall: Clock) -> None:
         self._link = link
         self._database = database
         self._own = own.encode()
@@ -143,14 +129,14 @@ class SharedDeletions:
             for number, fields in messages:
                 if fields.get(b"from") != self._own:
                     entry, tenant = fields.get(b"entry"), fields.get(b"tenant")
-                    self._add(
-                        connection,
+                    deleted = ElsewhereDeleted(
                         at=float(fields[b"at"]) + SKEW_S,
                         entry_id=None if entry is None else entry.decode(),
                         tenant=None if tenant is None else tenant.decode(),
                         scope=fields.get(b"scope"),
                         origin=number.decode(),
                     )
+                    self._add(connection, deleted)
             connection.execute(_SEEN, (seen,))
 
         await self._database.commit(keep, within_s=COMMIT_S)
@@ -168,7 +154,7 @@ class SharedDeletions:
             now = self._wall()
 
             def forget(connection: sqlite3.Connection) -> None:
-                self._add(connection, at=now, entry_id=None, tenant=None, scope=None, origin="gap")
+                self._add(connection, ElsewhereDeleted(now, None, None, None, "gap"))
 
             await self._database.commit(forget, within_s=COMMIT_S)
         await asyncio.sleep(CHECK_S)
