@@ -26,11 +26,11 @@ async def ask(url: str, text: str) -> None:
 
 
 async def requests_of(url: str, expected: int) -> list[str]:
-    """Return the ids in the ledger, once there are so many."""
+    """Return the ids in the ledger, once there are so many. While PostgreSQL is away, it cannot be read."""
     async with aiohttp.ClientSession(url) as http, asyncio.timeout(PATIENCE_S):
         while True:
             async with http.get("/v1/ledger") as answer:
-                found = [row["id"] for row in (await answer.json())["data"]]
+                found = [row["id"] for row in (await answer.json()).get("data", ())]
             if len(found) >= expected:
                 return found
             await asyncio.sleep(0.1)
