@@ -30,8 +30,6 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
 
 from millrace import log
 from millrace.web.process import Process
@@ -170,20 +168,12 @@ async def _asked(case: Case, proxy: Proxy, server: Server, name: str, body: dict
             way.latency_s = 0.06 if "latency" in fault else 0.0
             way.bytes_per_s = 20_000 if "bandwidth" in fault else 0.0
             way.slice_bytes = 1 if "slices" in fault else way.slice_bytes
-    async with AsyncExitStack() as stack:
-        http, sockets = await stack.enter_async_context(aiohttp.ClientSession()), {}
-        if case.door == "websocket":
-            address = f"{proxy.url.replace('http', 'ws', 1)}/v1/responses"
-            protocols = [Subprotocol("millrace.v1")]
-            socket = await stack.enter_async_context(connect(address, subprotocols=protocols, compression=None))
-            await socket.recv()
-            sockets[case.door] = socket
-        if case.fault is Fault.HOLE_UP:  # from the end of the request on
-            told = asyncio.create_task(talk.ask(proxy.url, http, sockets, case.door, body))
-            await _until(lambda: name in server.talker.sent, 10)
-            proxy.to_server.hold()
-            return await told
-        return await talk.ask(proxy.url, http, sockets, case.door, body)
+    if case.fault is not Fault.HOLE_UP:
+        return await talk.ask(proxy.url, case.door, body)
+    told = asyncio.create_task(talk.ask(proxy.url, case.door, body))
+    await _until(lambda: name in server.talker.sent, 10)
+    proxy.to_server.hold()  # from the end of the request on
+    return await told
 
 
 async def _fill(client: Peer, proxy: Proxy, server: Server, name: str, pings: int) -> None:

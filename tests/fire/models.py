@@ -109,7 +109,7 @@ class Models:
             return True
         chance, stream = random.Random(fault.seed), stream_of(self.api)
         if fault.position is Position.LINE:
-            await _write(writer, _head(), *_in_pieces(stream.body, chance), body())
+            await _write(writer, _head(), body(stream.body), body())
             return True
         if fault.position is Position.HEAD:
             return await self._fail_at_once(writer, fault.kind, stream, chance)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
 from millrace.funnel.pools import RETRIES
 from millrace.stores.database import FILE
@@ -34,8 +32,6 @@ class Stage:
     models: Models
     line: Proxy  # to the model that fails
     process: Process
-    http: aiohttp.ClientSession
-    sockets: dict[str, ClientConnection]
 
     async def mended(self) -> None:
         """Wait until no deployment is left alone, and have all retries in store: so many failures would use them up."""
@@ -103,17 +99,9 @@ async def stage(api: str, *, pulls: bool, folder: Path) -> AsyncIterator[Stage]:
         connections: set[Any] = set()
         settings = configuration(api, served, pulls=pulls, folder=folder)
         url = await stack.enter_async_context(serving(settings, connections=connections))
-        connector = aiohttp.TCPConnector(force_close=True)  # one that is kept may be closed as it is used again
-        http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        sockets: dict[str, ClientConnection] = {}
-        for name, protocols in (("websocket", [Subprotocol("millrace.v1")]), ("plain websocket", None)):
-            address = f"{url.replace('http', 'ws', 1)}/v1/responses"
-            socket = await stack.enter_async_context(connect(address, subprotocols=protocols, compression=None))
-            if protocols:
-                await socket.recv()  # its hello
-            sockets[name] = socket
-        process = next(iter(connections)).app_state["process"]
-        yield Stage(url, served, line, process, http, sockets)
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/healthz"):
+            process = next(iter(connections)).app_state["process"]
+        yield Stage(url, served, line, process)
 
 
 @dataclass(frozen=True, slots=True)

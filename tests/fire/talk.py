@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from tests.support.wire_client import TERMINALS, check_response, output_of, text_of
 
 Fields = dict[str, Any]
 
 PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
-DIALECTS = ("websocket", "plain websocket", *PATHS)
+WEBSOCKETS = ("websocket", "plain websocket")
+DIALECTS = (*WEBSOCKETS, *PATHS)
 HEADERS = {"Content-Type": "application/json", "anthropic-version": "2023-06-01"}
 PATIENCE_S = 60.0  # for one answer
 
@@ -45,15 +47,16 @@ def body_of(dialect: str, text: str, options: Fields) -> Fields:
     return {"input": text, "model": "auto", "millrace": options} | ({"stream": True} if dialect == "responses" else {})
 
 
-async def ask(
-    url: str, http: aiohttp.ClientSession, sockets: dict[str, ClientConnection], dialect: str, body: Fields
-) -> Told:
-    """Ask in a dialect, and read to the end."""
+async def ask(url: str, dialect: str, body: Fields) -> Told:
+    """Ask in a dialect, on a connection of its own, and read to the end."""
     async with asyncio.timeout(PATIENCE_S):
-        if dialect in sockets:
-            return await _over_websocket(sockets[dialect], body, negotiated=dialect == "websocket")
+        if dialect in WEBSOCKETS:
+            return await _over_websocket(url, body, negotiated=dialect == "websocket")
         data = io.BytesIO(json.dumps(body).encode())
-        async with http.post(url + PATHS[dialect], data=data, headers=HEADERS) as answer:
+        async with (
+            aiohttp.ClientSession(headers=HEADERS) as http,
+            http.post(url + PATHS[dialect], data=data) as answer,
+        ):
             raw = await answer.text()
             id_ = answer.headers.get("X-Request-Id", "")
     if answer.status != 200:
@@ -62,11 +65,14 @@ async def ask(
     return readers[dialect](raw, id_)
 
 
-async def _over_websocket(socket: ClientConnection, body: Fields, *, negotiated: bool) -> Told:
-    await socket.send(json.dumps({"type": "response.create"} | body))
+async def _over_websocket(url: str, body: Fields, *, negotiated: bool) -> Told:
+    address = f"{url.replace('http', 'ws', 1)}/v1/responses"
+    subprotocols = [Subprotocol("millrace.v1")] if negotiated else None
     events: list[Fields] = []
-    while not events or events[-1]["type"] not in (*TERMINALS, "error"):
-        events.append(json.loads(await socket.recv()))
+    async with connect(address, subprotocols=subprotocols, compression=None, ping_interval=None) as socket:
+        await socket.send(json.dumps({"type": "response.create"} | body))
+        while not events or events[-1]["type"] not in (*TERMINALS, "error"):
+            events.append(json.loads(await socket.recv()))
     return _of_events(events, negotiated=negotiated)
 
 

@@ -136,7 +136,7 @@ async def _run(
     body = body_of(dialect, "Tell me of the mill.", options)
     told = None
     try:
-        told = await ask(running.url, running.http, running.sockets, dialect, body)
+        told = await ask(running.url, dialect, body)
         faults = faults_of(cell.api, fault, way, told, [*running.models.asked])
         found.ends[cell.kind, told.status] += 1
         if fault.position is Position.LINE:
@@ -178,7 +178,7 @@ async def matrix(
 @click.option("--seed", default=1, show_default=True)
 @click.option("--repeat", default=20, show_default=True, help="Runs of each cell.")
 @click.option("--cells", default=0, help="So many of them, drawn by the seed; all without it.")
-@click.option("--stages", default=2, show_default=True, help="Servers side by side for each API and reader.")
+@click.option("--stages", default=3, show_default=True, help="Servers side by side for each API and reader.")
 @click.option("--only", default="", help="Cells whose name contains this.")
 def main(seed: int, repeat: int, cells: int, stages: int, only: str) -> None:
     """Run, and print a table."""

@@ -12,6 +12,7 @@ from tests.support.listening import listening
 
 READ_BYTES = KERNEL_BYTES = 65_536
 SO_ATTACH_FILTER, BPF_RETURN = 26, 0x06  # of Linux
+MOST_SLICES = 1000  # of one read; then the rest goes at once, since each slice takes a turn of the loop
 AHEAD = 64  # pieces that are under way in one direction
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -203,8 +204,9 @@ async def _send(pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.Stre
             _end(writer)
             return
         try:
-            for at in range(0, 0 if is_lost else len(chunk), way.slice_bytes):
-                piece = chunk[at : at + way.slice_bytes]
+            starts = [*range(0, 0 if is_lost else len(chunk), way.slice_bytes)][:MOST_SLICES]
+            for at in starts:
+                piece = chunk[at : at + way.slice_bytes if at < starts[-1] else None]
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(len(piece) / way.bytes_per_s if way.bytes_per_s else 0)
