@@ -14,8 +14,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 demo: $(VENV)/.runtime $(VENV)/.weights
 	$(BIN)/python server demo --port $(PORT)
 
-# Twice as many as there are cores, since many tests wait.
-WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) * 2)))
+# One more than there are cores, since many tests wait.
+WORKERS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)))
 
 test: $(VENV)/.dev $(VENV)/.weights
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term

@@ -69,13 +69,14 @@ async def ask(http: aiohttp.ClientSession, number: int, codes: Counter[str]) -> 
         await asyncio.sleep(0.2 + 0.3 * random.random())
 
 
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("fits", [FITS, FITS + 0.5])
 async def test_all_whose_cost_fits_are_served_and_no_more(start: Start, fits: float) -> None:
     """What each reserves is ten times what it costs. Where half an answer is left, one is cut there."""
     async with (
         start(of_a_user(fits * ANSWER)) as running,
         aiohttp.ClientSession(running.url, connector=aiohttp.TCPConnector(limit=0)) as http,
-        asyncio.timeout(50),
+        asyncio.timeout(150),
     ):
         codes: Counter[str] = Counter()
         ended = Counter(await asyncio.gather(*(ask(http, number, codes) for number in range(AT_ONCE))))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from millrace.wire import limits
 from millrace_client import Client, Reply
 from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.waiting import until
@@ -167,8 +168,9 @@ async def test_an_heir_pays_on_through_an_escalation(start: Start, tmp_path: Pat
     assert "running" not in {call["outcome"] for call in calls}
 
 
-async def test_a_healthy_joiner_is_not_starved_by_a_slow_leader(start: Start) -> None:
+async def test_a_healthy_joiner_is_not_starved_by_a_slow_leader(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     """The leader's full socket paused the model; who comes aboard with an empty one gets it going again."""
+    monkeypatch.setattr(limits, "HEARTBEAT_S", 600.0)  # it answers a ping only when it has read what came before
     tokens = 40_000
     async with (
         start(answers_up_to(tokens)) as running,

@@ -11,6 +11,7 @@ STREAMS = 2000
 
 
 @pytest.mark.untraced
+@pytest.mark.timeout(300)
 async def test_every_readable_stream_is_read_whole_and_no_other_is_an_answer(tmp_path: Path) -> None:
     """Text, calls, finish, usage and cost are exact; no part of an answer is completed or stored."""
     report = await run(STREAMS, 1, tmp_path)

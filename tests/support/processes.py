@@ -20,7 +20,7 @@ from tests.support.server import without_delays
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE")}
 ENVIRONMENT |= {"PYTHONUTF8": "1", "NO_COLOR": "1", "COLUMNS": "200"}
-PATIENCE_S = 20
+PATIENCE_S = 45
 
 
 def spawn(program: str, *arguments: str, cwd: Path = REPOSITORY, **pipes: int) -> subprocess.Popen[str]:

@@ -108,6 +108,7 @@ def test_every_metric_is_shown_or_alerted() -> None:
         "millrace_draining",
         "millrace_memory_limit_bytes",
         "millrace_tasks",
+        "millrace_workers",
     }
 
 
