@@ -1,7 +1,6 @@
 """Stored responses of several replicas: found at all of them, and once deleted at none."""
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +16,9 @@ from millrace.stores.postgres.database import PostgresDatabase
 from tests.support.clock import ManualClock
 from tests.support.kept import response
 from tests.support.replicas import replicas
-from tests.support.shared_servers import SharedServer, postgres_server, with_tables
+from tests.support.shared_servers import SharedServer, with_tables
 
 TTL_S = 3600.0
-_names = itertools.count()
 
 
 class Replica(NamedTuple):
@@ -37,21 +35,14 @@ class Replica(NamedTuple):
             pass
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[SharedServer]:
-    with postgres_server() as running:
-        yield running
-
-
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
 
 
 @pytest.fixture
-def pair(server: SharedServer, tmp_path: Path, clock: ManualClock) -> Iterator[tuple[Replica, Replica]]:
-    schema = with_tables(server, f"service{next(_names)}")
-    remote = PostgresDatabase(server.url, schema)
+def pair(server: SharedServer, service: str, tmp_path: Path, clock: ManualClock) -> Iterator[tuple[Replica, Replica]]:
+    remote = PostgresDatabase(server.url, service)
     made = []
     for name in ("one", "two"):
         database = SqliteDatabase(str(tmp_path / name))
@@ -101,15 +92,14 @@ async def test_what_is_deleted_is_served_by_none(pair: tuple[Replica, Replica], 
 
 
 async def test_what_was_stored_before_there_was_postgresql_is_sent(
-    server: SharedServer, tmp_path: Path, clock: ManualClock
+    server: SharedServer, service: str, tmp_path: Path, clock: ManualClock
 ) -> None:
     database = SqliteDatabase(str(tmp_path))
     own = SqliteArchive(database, ttl_s=TTL_S, disk_bytes=10**6, wall=clock)
     for number in range(45):
         own.store(response(number))
     await database.ready()
-    schema = with_tables(server, f"service{next(_names)}")
-    remote = PostgresDatabase(server.url, schema)
+    remote = PostgresDatabase(server.url, service)
     archive = SharedArchive(own, database, remote, ttl_s=TTL_S, max_bytes=10**6, wall=clock)
     await Replica(archive, own, database).sent()
     count = await remote.read(lambda c: c.execute("SELECT count(*) FROM responses").fetchone(), within_s=20)

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.copies import LEDGER, PAGE, TABLES
 from millrace.stores.postgres.shipper import PAGE as LEDGER_PAGE
 from tests.support.kept import filled
-from tests.support.shared_servers import SharedServer, postgres_server
+from tests.support.shared_servers import SharedServer
 
 NOW = 1_796_000_000.0
 ROWS, RESPONSES = LEDGER_PAGE + 40, PAGE + 30
@@ -27,12 +26,6 @@ _names = itertools.count()
 
 class KilledError(Exception):
     """The copy ends here."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SharedServer]:
-    with postgres_server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """What is judged and what the router learns: PostgreSQL keeps for all replicas what SQLite keeps for one."""
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -12,22 +11,14 @@ from millrace.stores.router import SNAPSHOT_S, SNAPSHOTS, SqliteRouter
 from millrace.types import Change, Feedback, FeedbackCounts, Lever, Rating, StateVersion, Steering
 from tests.support.clock import ManualClock
 from tests.support.judged import judged
-from tests.support.shared_servers import SharedServer, postgres_server, with_tables
+from tests.support.shared_servers import SharedServer
 
 NOW = 1_796_000_000.0
-_names = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SharedServer]:
-    with postgres_server() as running:
-        yield running
 
 
 @pytest.fixture
-def pair(server: SharedServer) -> Iterator[tuple[PostgresDatabase, PostgresDatabase]]:
-    schema = with_tables(server, f"service{next(_names)}")
-    one, two = PostgresDatabase(server.url, schema), PostgresDatabase(server.url, schema)
+def pair(server: SharedServer, service: str) -> Iterator[tuple[PostgresDatabase, PostgresDatabase]]:
+    one, two = PostgresDatabase(server.url, service), PostgresDatabase(server.url, service)
     yield one, two
     one.close()
     two.close()

@@ -1,7 +1,6 @@
 """Keys of several replicas: PostgreSQL has the truth, and each of them goes on with its copy."""
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,21 +17,9 @@ from millrace.stores.keys import StoredKeys
 from millrace.stores.postgres.database import PostgresAwayError, PostgresDatabase
 from millrace.stores.postgres.keys import SharedKeys
 from tests.support.replicas import replicas
-from tests.support.shared_servers import SharedServer, postgres_server, with_tables
+from tests.support.shared_servers import SharedServer
 
 NOW = 1_796_000_000.0
-_names = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SharedServer]:
-    with postgres_server() as running:
-        yield running
-
-
-@pytest.fixture
-def service(server: SharedServer) -> str:
-    return with_tables(server, f"service{next(_names)}")
 
 
 class Replica(NamedTuple):

@@ -1,7 +1,6 @@
 """Rows of the ledger reach PostgreSQL in order, each once, whatever dies meanwhile."""
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,22 +14,14 @@ from millrace.stores.postgres.database import PostgresAwayError, PostgresDatabas
 from millrace.stores.postgres.shipper import PAGE, Shipper
 from millrace.types import Entry
 from tests.support import many_rows
-from tests.support.shared_servers import SharedServer, postgres_server, with_tables
+from tests.support.shared_servers import SharedServer
 
 NOW = 1_796_000_000.0
-_names = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[SharedServer]:
-    with postgres_server() as running:
-        yield running
 
 
 @pytest.fixture
-def remote(server: SharedServer) -> Iterator[PostgresDatabase]:
-    schema = with_tables(server, f"service{next(_names)}")
-    opened = PostgresDatabase(server.url, schema)
+def remote(server: SharedServer, service: str) -> Iterator[PostgresDatabase]:
+    opened = PostgresDatabase(server.url, service)
     yield opened
     opened.close()
 

@@ -71,6 +71,7 @@ from millrace.stores.batches import SqliteBatches
 from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
+from millrace.stores.identity import identity
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.ledger_rows import LedgerRows
 from millrace.stores.past import SqlitePast
@@ -133,7 +134,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         database = SqliteDatabase(settings.server.data_dir, queue_bytes=queue_bytes)
         parts.push_async_callback(asyncio.to_thread, database.close)
         workers = await parts.enter_async_context(together(worker, settings, epoch))
-        shared = await parts.enter_async_context(sharing(settings.shared, database, WALL, workers.once))
+        spool = await identity(database) if settings.shared.redis or settings.shared.postgres else ""
+        shared = await parts.enter_async_context(sharing(settings.shared, database, spool, WALL, workers.once))
         looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
         rows, past = LedgerRows(looked_at), SqlitePast(looked_at)
         link = await parts.enter_async_context(linking(settings.shared))
@@ -155,7 +157,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
         common = Common(
             connections=connections,
-            exact=await parts.enter_async_context(shared_exact_cache(exact, link, WALL)),
+            exact=await parts.enter_async_context(shared_exact_cache(exact, link, memory, WALL)),
             semantic=semantic,
             deleted=deletions,
             ledger=watched.ledger,
@@ -181,7 +183,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
-        await parts.enter_async_context(sharing_deletions(link, database, WALL, workers.once))
+        await parts.enter_async_context(sharing_deletions(link, database, spool, WALL, workers.once))
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
@@ -195,7 +197,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
-        await parts.enter_async_context(sharing_limits(link, limiter, database, epoch, present, CLOCK))
+        await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
         cache = caches.cache_entries(
             settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
         )

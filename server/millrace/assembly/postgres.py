@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from millrace.stores.postgres.database import PostgresDatabase
     from millrace.stores.postgres.shipper import Shipper
 
-COMMIT_S = 10.0
-
 
 class Shared(NamedTuple):
     """PostgreSQL as one process uses it."""
@@ -39,11 +37,11 @@ class Shared(NamedTuple):
 
 @asynccontextmanager
 async def sharing(
-    shared: SharedSettings, local: SqliteDatabase, wall: Clock, once: Once
+    shared: SharedSettings, local: SqliteDatabase, spool: str, wall: Clock, once: Once
 ) -> AsyncIterator[Shared | None]:
     """Send what ends to PostgreSQL, if one is configured. At the end, what is settled last is still sent.
 
-    `once` has it done by one process of those on the same data_dir.
+    `spool` is the id of the data_dir. `once` has it done by one process of those on it.
     """
     if shared.postgres is None:
         yield None
@@ -52,7 +50,7 @@ async def sharing(
 
     async with opened_postgres(shared) as database:
         assert database is not None
-        shipper = Shipper(local, database, await local.commit(identity, within_s=COMMIT_S), wall)
+        shipper = Shipper(local, database, spool, wall)
         async with running(once(shipper.run)):
             yield Shared(database, shipper)
 
@@ -165,7 +163,7 @@ async def copying(data_dir: str, shared: SharedSettings, wall: Clock) -> AsyncIt
             from millrace.stores.postgres.shipper import Shipper  # noqa: PLC0415
 
             assert remote is not None
-            spool = await local.commit(identity, within_s=COMMIT_S)
+            spool = await identity(local)
             yield Copy(local, remote, spool, Shipper(local, remote, spool, wall))
     finally:
         claimed.release()

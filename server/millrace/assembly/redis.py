@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from millrace.assembly.background import Once, running
 from millrace.caches.deletions import add_of_others
 from millrace.caches.exact import SqliteExactCache
+from millrace.memory import MemoryBudget
 from millrace.ports import Clock
 from millrace.ports.replicas import PLACE
 from millrace.settings import Settings, SharedSettings
 from millrace.stores.database import SqliteDatabase
-from millrace.stores.identity import identity
 from millrace.stores.limits import MemoryLimiter
 from millrace.stores.processes import Processes
 from millrace.stores.workers import WorkerFiles
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from millrace.stores.redis.exact import SharedExactCache
     from millrace.stores.redis.link import RedisLink
     from millrace.stores.redis.replicas import RedisReplicas
-
-COMMIT_S = 10.0
 
 
 @asynccontextmanager
@@ -67,7 +65,7 @@ async def _replicas(settings: Settings, link: "RedisLink", epoch: str, clock: Cl
 
 @asynccontextmanager
 async def sharing_deletions(
-    link: "RedisLink | None", database: SqliteDatabase, wall: Clock, once: Once
+    link: "RedisLink | None", database: SqliteDatabase, spool: str, wall: Clock, once: Once
 ) -> AsyncIterator[None]:
     """Tell the other replicas what is deleted from the caches, and heed what they delete."""
     if link is None:
@@ -75,22 +73,22 @@ async def sharing_deletions(
         return
     from millrace.stores.redis.deletions import SharedDeletions  # noqa: PLC0415 - only where it is used
 
-    own = await database.commit(identity, within_s=COMMIT_S)
-    async with running(once(SharedDeletions(link, database, own, add_of_others, wall).run)):
+    async with running(once(SharedDeletions(link, database, spool, add_of_others, wall).run)):
         yield
 
 
 @asynccontextmanager
 async def shared_exact_cache(
-    own: SqliteExactCache | None, link: "RedisLink | None", wall: Clock
+    own: SqliteExactCache | None, link: "RedisLink | None", memory: MemoryBudget, wall: Clock
 ) -> AsyncIterator["SharedExactCache | SqliteExactCache | None"]:
     """Put Redis behind the exact cache of this process, if there are both."""
     if own is None or link is None:
         yield own
         return
-    from millrace.stores.redis.exact import SharedExactCache  # noqa: PLC0415 - only where it is used
+    from millrace.stores.redis.exact import WAITING, SharedExactCache  # noqa: PLC0415 - only where it is used
 
     cache = SharedExactCache(own, link, wall)
+    memory.add("answers for other replicas", lambda: cache.bytes_used, WAITING)
     async with running(cache.run()):
         yield cache
 
@@ -99,7 +97,7 @@ async def shared_exact_cache(
 async def sharing_limits(
     link: "RedisLink | None",
     limiter: MemoryLimiter,
-    database: SqliteDatabase,
+    spool: str,
     epoch: str,
     present: Processes | None,
     clock: Clock,
@@ -110,7 +108,7 @@ async def sharing_limits(
         return
     from millrace.stores.redis.limits import SharedLimits  # noqa: PLC0415 - only where it is used
 
-    shared = SharedLimits(link, limiter, await database.commit(identity, within_s=COMMIT_S), epoch, clock)
+    shared = SharedLimits(link, limiter, spool, epoch, clock)
     limiter.on_reached = shared.told_once(limiter.on_reached)
     await shared.begin(await asyncio.to_thread(present.others) if present else ())
     async with running(shared.run()):

@@ -160,9 +160,12 @@ class SqliteExactCache:
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
         """Keep in memory now, in SQLite soon, or not at all if too much waits to be written."""
-        now = self._wall()
-        stored = answer.stored(now)
-        row = msgspec.json.encode(stored)
+        stored = answer.stored(self._wall())
+        self.put(key, tenant, stored, msgspec.json.encode(stored))
+
+    def put(self, key: bytes, tenant: str, stored: StoredAnswer, row: bytes) -> None:
+        """Store an answer as `store` does; `row` is its JSON."""
+        now = stored.stored_at
         self._keep(key, stored, len(row), now)
         if len(row) > self._disk_bytes // SHARE:
             return

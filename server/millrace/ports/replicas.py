@@ -22,16 +22,12 @@ class Replicas(Protocol):
 
     place: str  # of this process
 
-    def address_of(self, place: str) -> str | None:
-        """Return the URL of another process, if it is known to live. No I/O."""
-        ...
-
     def where(self, place: str) -> str | None:
         """Return where a client finds what that process has, in words; None if it is not known to live. No I/O."""
         ...
 
     async def find(self, place: str) -> str | None:
-        """Return the same, and look for it where it is not known. None for this process."""
+        """Return the URL of another process, and look for it where it is not known. None for this process."""
         ...
 
 

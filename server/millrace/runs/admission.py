@@ -45,7 +45,7 @@ def drawn(
 ) -> AbstractAsyncContextManager[None]:
     """Have what a request is likely to need at hand while it is admitted, of what is shared with other replicas."""
     user, tag = request.user, request.tag
-    if not limiter.is_shared or not limiter.limits(principal, user, tag):
+    if not limiter.limits(principal, user, tag):
         return nullcontext()
     likely = _likely(request, principal, limiter, catalog)
     return limiter.drawn(principal, likely.cost, likely.tokens, user, tag)

@@ -7,6 +7,7 @@ What is refused here never becomes a response.
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -163,7 +164,7 @@ class Intake:
                 run = self._runs.start(request, held=held)
                 run.halt(deadline_exceeded())
                 return run
-        async with drawn(prepared, self._limited(principal, prepared), self._limiter, self._funnels.catalog):
+        async with self._drawn(prepared, principal):
             if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
                 return run  # it was started meanwhile
             if prepared.prompt is not request.prompt:  # what is referred to counts as if it had been sent
@@ -183,6 +184,12 @@ class Intake:
     def has_budget(self, principal: Principal, create: Create) -> bool:
         """Whether what a client's fields cost counts against a budget in dollars."""
         return self._limiter.has_budget(self._with_limits(principal), _user_of(create), create.tag)
+
+    def _drawn(self, request: Request, principal: Principal) -> AbstractAsyncContextManager[None]:
+        """Have what it is likely to need at hand while it is admitted, where limits are shared with other replicas."""
+        if not self._limiter.is_shared:
+            return nullcontext()
+        return drawn(request, self._limited(principal, request), self._limiter, self._funnels.catalog)
 
     def _limited(self, principal: Principal, request: Request) -> Principal:
         """Return who asks, with the limits of now; a line of a batch leaves half of the rates to visitors."""

@@ -84,6 +84,10 @@ class SqliteDatabase:
         """
         return self._writer.put(operation, size, droppable=droppable, on_written=on_written)
 
+    def prepare(self, make: Operation) -> None:
+        """Queue the making of a store's tables."""
+        self.write(make)
+
     async def commit(self, operation: Operation, *, within_s: float) -> Any:
         """Run an operation after all queued before it; return its result once it is committed, or raise its error.
 

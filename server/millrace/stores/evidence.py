@@ -135,8 +135,7 @@ class SqliteEvidence:
             size="1",
             max_bytes=samples,
         )
-        if database.dialect == "sqlite":  # else they are there
-            database.write(_prepare)
+        database.prepare(_prepare)
 
     async def add(self, judged: Sequence[Judged], changes: Sequence[Change] = ()) -> None:
         """Store all of it or nothing; return once it is on disk. A sample that is stored already is left as it is.

@@ -67,8 +67,7 @@ class StoredKeys:
         self._database = database
         self._rows: list[tuple[Any, ...]] = []
         self._keys: list[Key] = []
-        if database.dialect == "sqlite":  # else it is there
-            database.write(_prepare)
+        database.prepare(_prepare)
 
     async def load(self) -> list[Key]:
         """Return all keys, also revoked ones, oldest first; the same list object if nothing has changed."""

@@ -11,6 +11,10 @@ class Queries(Protocol):
 
     dialect: Dialect
 
+    def prepare(self, make: Callable[[Any], Any]) -> None:
+        """Have a store make its tables, or add what those of an earlier version lack, unless migrations have."""
+        ...
+
     def write(
         self,
         operation: Callable[[Any], Any],

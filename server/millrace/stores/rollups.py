@@ -91,8 +91,7 @@ class StoredRollups:
         self._tags = tags
         self._version = 0
         self._is_forgetting = False
-        if database.dialect == "sqlite":  # else they are there
-            database.write(_prepare)
+        database.prepare(_prepare)
 
     async def through(self, version: int) -> int:
         """Return the number of the last row that is in it; begin anew after another version."""

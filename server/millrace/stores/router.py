@@ -78,8 +78,7 @@ class SqliteRouter:
     def __init__(self, database: Queries, *, wall: Clock) -> None:
         self._database = database
         self._wall = wall
-        if database.dialect == "sqlite":  # else they are there
-            database.write(_prepare)
+        database.prepare(_prepare)
 
     async def load(self, tenant: str) -> KeptState | None:
         """Return the newest state of a tenant; None if there is none. Raises `TimeoutError`."""

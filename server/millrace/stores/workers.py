@@ -55,10 +55,6 @@ class WorkerFiles:
         """The URLs of the others that serve."""
         return [*self._known.values()]
 
-    def address_of(self, place: str) -> str | None:
-        """Return the URL of another worker, if it is known to serve."""
-        return self._known.get(place)
-
     def where(self, place: str) -> str | None:
         """Return where a client finds what that worker has."""
         if place not in self._known:

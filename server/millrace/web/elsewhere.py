@@ -65,14 +65,17 @@ class Elsewhere:
 
         Raises `overloaded` where it is not known for a moment.
         """
-        hop = Headers(scope=scope).get(HOP, "")
-        if scope["type"] != "http" or hop == FROM_SIBLING:
-            return None
         named = _RESPONSE.fullmatch(path)
+        is_of_batches = self.siblings is not None and _OF_BATCHES.match(path)
+        if scope["type"] != "http" or not (named or is_of_batches):
+            return None
+        hop = Headers(scope=scope).get(HOP, "")
+        if hop == FROM_SIBLING:
+            return None
         if self.siblings is not None:
-            if _OF_BATCHES.match(path):
+            if named is None:
                 return await self._first(self.siblings)
-            if named is not None and (address := await self.siblings.find(place_of(named[1]))):
+            if address := await self.siblings.find(place_of(named[1])):
                 return address
         return await self._replicas.find(place_of(named[1])) if self._replicas and named and not hop else None
 

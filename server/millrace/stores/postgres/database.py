@@ -45,6 +45,9 @@ class PostgresDatabase:
         """Whether PostgreSQL did not answer when it was last asked."""
         return self._is_away
 
+    def prepare(self, make: Operation) -> None:
+        """Do nothing: its tables are made by migrations."""
+
     async def read(self, operation: Operation, *, within_s: float) -> Any:
         """Look something up. Raises its error, `TimeoutError`, or `PostgresAwayError`."""
         return await within(self._lookups.submit(operation), within_s)

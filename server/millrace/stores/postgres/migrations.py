@@ -3,7 +3,6 @@
 All steps that a database lacks run in one transaction, under a lock, so that two who upgrade at once do it once.
 """
 
-from enum import StrEnum
 from typing import NamedTuple
 
 from psycopg import sql
@@ -22,26 +21,11 @@ CREATE TABLE IF NOT EXISTS schema_steps (
 """
 
 
-class Fitness(StrEnum):
-    """Whether a database has the tables that this version needs."""
-
-    FITS = "fits"
-    BEHIND = "behind"  # it lacks steps
-    NEWER = "newer"  # it has steps that this version does not know
-
-
 class Found(NamedTuple):
     """What a database has: the number of its last step, and that of the last one that is known here."""
 
     has: int  # 0: nothing yet
     known: int
-
-    @property
-    def fitness(self) -> Fitness:
-        """Whether this version can use it."""
-        if self.has == self.known:
-            return Fitness.FITS
-        return Fitness.BEHIND if self.has < self.known else Fitness.NEWER
 
 
 def found(connection: Connection) -> Found:

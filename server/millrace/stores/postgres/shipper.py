@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from millrace import log
 from millrace.ports import Clock
@@ -90,7 +90,7 @@ class Shipper:
         """Send the next page of rows; whether it was a whole one. Raises `PostgresAwayError` or `TimeoutError`."""
         if self._arrived is None:
             self._arrived = await self._remote.commit(partial(_begin, self._spool), within_s=SEND_S)
-        page = await asyncio.to_thread(self._local.scan, partial(_page, self._arrived, self.waiting), within_s=READ_S)
+        page: _Page = await self._local.scanned(partial(_page, self._arrived, self.waiting), within_s=READ_S)
         if page.rows:
             put = partial(_put, page.rows, self._spool, self._wall() + AHEAD_S)
             await self._remote.commit(put, within_s=SEND_S)
@@ -98,15 +98,12 @@ class Shipper:
         return self.waiting > 0
 
 
-class _Page:
+class _Page(NamedTuple):
     """Rows with their numbers, the number to go on from, and how many rows there are after the one before it."""
 
-    __slots__ = ("last", "rows", "waiting")
-
-    def __init__(self, rows: list[tuple[Any, ...]], last: int, waiting: int) -> None:
-        self.rows = rows
-        self.last = last
-        self.waiting = waiting
+    rows: list[tuple[Any, ...]]
+    last: int
+    waiting: int
 
 
 def _page(number: int, known: int, connection: sqlite3.Connection) -> _Page:

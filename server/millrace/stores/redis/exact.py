@@ -30,6 +30,10 @@ class OwnExactCache(ExactCache, Protocol):
 
     ttl_s: float  # may change at any time
 
+    def put(self, key: bytes, tenant: str, stored: StoredAnswer, row: bytes) -> None:
+        """Store an answer as `store` does; `row` is its JSON."""
+        ...
+
     def adopt(self, key: bytes, answer: StoredAnswer, size: int) -> None:
         """Keep an answer in memory that is stored elsewhere; its JSON has so many bytes."""
         ...
@@ -82,8 +86,9 @@ class SharedExactCache:
 
     def store(self, key: bytes, tenant: str, answer: Answer) -> None:
         """Store in the cache of this replica, and have the others know. Never waits."""
-        self._own.store(key, tenant, answer)
-        row = _encode(answer.stored(self._wall()))
+        stored = answer.stored(self._wall())
+        row = _encode(stored)
+        self._own.put(key, tenant, stored, row)
         if len(row) <= MOST and self._bytes + len(row) <= WAITING and not self._link.is_away:
             self._waiting.append(_Waiting(key, row))
             self._bytes += len(row)

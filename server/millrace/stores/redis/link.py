@@ -89,13 +89,21 @@ class RedisLink:
             await asyncio.sleep(PROBE_EVERY_S)
             try:
                 async with asyncio.timeout(PROBE_S):
-                    await self._redis.set(self.key("probe"), b"1", ex=60)  # a replica that only reads is no help
+                    await self._probe(self._redis)
             except (RedisError, OSError):
                 continue
             self._is_away.clear()
             log.get().info("Redis is back", address=self.address)
             for tell in self._on_return:
                 tell()
+
+    async def look(self) -> None:
+        """Find out whether Redis answers."""
+        with suppress(RedisAwayError):  # it was logged
+            await self.ask(self._probe, within_s=CONNECT_S)
+
+    async def _probe(self, redis: Redis) -> None:
+        await redis.set(self.key("probe"), b"1", ex=60)  # a replica of Redis that only reads is no help
 
     async def close(self) -> None:
         """Close all connections."""
@@ -117,8 +125,7 @@ async def linked(url: str, name: str) -> AsyncIterator[RedisLink]:
     link = RedisLink(url, name)
     watching = asyncio.get_running_loop().create_task(link.run())
     try:
-        with suppress(RedisAwayError):  # it was logged
-            await link.ask(lambda redis: redis.set(link.key("probe"), b"1", ex=60), within_s=CONNECT_S)
+        await link.look()
         yield link
     finally:
         watching.cancel()

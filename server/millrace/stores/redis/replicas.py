@@ -52,17 +52,13 @@ class RedisReplicas:
         """How many other replicas live, as far as is known."""
         return len(self._known)
 
-    def address_of(self, place: str) -> str | None:
-        """Return the URL of another replica, if it is known to live."""
-        return self._known.get(place)
-
     def where(self, place: str) -> str | None:
         """Return where a client finds what that replica has."""
         address = self._known.get(place)
         return None if address is None else f"another replica has this response: resume it there, at {address}"
 
     async def find(self, place: str) -> str | None:
-        """Return the same, and look for it where it is not known."""
+        """Return the URL of another replica, and look for it where it is not known."""
         if place == self.place or place in self._known:
             return self._known.get(place)
         asked_at = self._clock()
