@@ -6,6 +6,7 @@ what waits: one that does not arrive is missed by the others, no more.
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -103,12 +104,12 @@ class SharedExactCache:
                 batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
                 self._bytes -= sum(len(each.row) for each in batch)
                 try:
-                    await self._link.ask(lambda redis, batch=batch: self._send(redis, batch), within_s=SEND_S)  # type: ignore[misc]
+                    await self._link.ask(partial(self._send, batch), within_s=SEND_S)
                 except RedisAwayError:
                     self._waiting.clear()
                     self._bytes = 0
 
-    async def _send(self, redis: Redis, batch: list[_Waiting]) -> None:
+    async def _send(self, batch: list[_Waiting], redis: Redis) -> None:
         async with redis.pipeline(transaction=False) as pipe:
             for each in batch:
                 pipe.set(self._key(each.key), each.row, px=max(1, int(self._own.ttl_s * 1000)))
