@@ -1,7 +1,7 @@
 """Keys of several replicas: PostgreSQL has the truth, and each of them goes on with its copy."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +30,13 @@ class Replica(NamedTuple):
 
 
 @pytest.fixture
-def pair(server: SharedServer, service: str, tmp_path: Path) -> Iterator[tuple[Replica, Replica]]:
+async def pair(server: SharedServer, service: str, tmp_path: Path) -> AsyncIterator[tuple[Replica, Replica]]:
     disks = [SqliteDatabase(str(tmp_path / name)) for name in ("one", "two")]
     remote = PostgresDatabase(server.url, service)
     copies = [StoredKeys(disk) for disk in disks]
     one, two = [Replica(SharedKeys(StoredKeys(remote), copy), copy) for copy in copies]
+    for disk in disks:
+        await disk.ready()
     yield one, two
     remote.close()
     for disk in disks:
