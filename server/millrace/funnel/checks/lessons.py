@@ -3,9 +3,12 @@
 Nothing of it is stored: after a start evidence teaches all that is kept once more.
 """
 
+import sys
+from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from millrace import log
 from millrace.evidence.separation import LEVERS, is_wrong, separations
@@ -18,12 +21,25 @@ from millrace.types import Judged
 KEPT = 1500  # judged answers of a tenant: the last ones
 TENANTS = 256  # that are known; of more, those are forgotten of whom nothing was judged for longest
 MORE = 0.1  # share of new answers after which the check is learned once more
-JUDGED_BYTES = 12_000  # of a judged answer with its features, about
+ANSWER_BYTES = 4_500  # of a judged answer with its features, about
+
+
+class _Answer(NamedTuple):
+    """A judged answer as it is kept: hundreds of features in two rows take a fraction of what a dictionary takes."""
+
+    judged: Judged  # with no features but what the checks said
+    names: tuple[str, ...]  # of the features that are learned from, each name one object for all answers
+    values: "array[float]"
+
+    def labelled(self) -> Labelled:
+        """Return what is learned from it."""
+        features = dict(zip(self.names, self.values, strict=True))
+        return Labelled(features, is_wrong(self.judged), 1 / self.judged.sample.probability)
 
 
 @dataclass(slots=True)
 class _Tenant:
-    judged: deque[Judged] = field(default_factory=lambda: deque(maxlen=KEPT))
+    answers: deque[_Answer] = field(default_factory=lambda: deque(maxlen=KEPT))
     standing: Standing = AS_SHIPPED
     model: Model | None = None
     new: int = 0  # judged answers since the check was learned
@@ -49,7 +65,7 @@ class Lessons:
     @property
     def bytes_used(self) -> int:
         """Bytes of what is known, about."""
-        return JUDGED_BYTES * sum(len(known.judged) for known in [*self._tenants.values()])
+        return ANSWER_BYTES * sum(len(known.answers) for known in [*self._tenants.values()])
 
     def learn(self, judged: Sequence[Judged]) -> None:
         """Learn from what was judged of the small model's answers."""
@@ -61,26 +77,26 @@ class Lessons:
         for name, some in by_tenant.items():
             known = self._tenants.setdefault(name, _Tenant())
             self._tenants.move_to_end(name)
-            known.judged.extend(sorted(some, key=lambda each: each.sample.taken_at))
+            known.answers.extend(map(_kept, sorted(some, key=lambda each: each.sample.taken_at)))
             known.new += len(some)
             self._renew(name, known)
         while len(self._tenants) > TENANTS:
             self._tenants.popitem(last=False)
 
     def _renew(self, name: str, known: _Tenant) -> None:
-        before, known.standing = known.standing, standing_of(known.judged)
+        before, known.standing = known.standing, standing_of([each.judged for each in known.answers])
         for check in sorted(known.standing.off - before.off):
             log.get().warning("a check is switched off: it does not separate", check=check, tenant=name)
         for check in sorted(before.off - known.standing.off):
             log.get().info("a check is switched on again", check=check, tenant=name)
         for check in sorted(known.standing.proven - before.proven):
             log.get().info("a check separates, and acts from now on", check=check, tenant=name)
-        if known.model is None or known.new >= MORE * len(known.judged):
-            known.model = self._learn_model([labelled(each) for each in known.judged])
+        if known.model is None or known.new >= MORE * len(known.answers):
+            known.model = self._learn_model([each.labelled() for each in known.answers])
             known.new = 0
 
 
-def standing_of(judged: Sequence[Judged] | deque[Judged]) -> Standing:
+def standing_of(judged: Sequence[Judged]) -> Standing:
     """Return which checks act, by what was judged of one tenant."""
     known = separations(judged)
     return Standing(
@@ -94,10 +110,10 @@ def _is_learned_from(name: str) -> bool:
     return name.startswith(KINDS) or (name.isidentifier() and name != LEARNED)
 
 
-def labelled(judged: Judged) -> Labelled:
-    """Return what is learned from a judged answer. What the learned check itself said is no feature.
-
-    Nor is the opening, which is learned by itself.
-    """
-    features = {name: value for name, value in judged.sample.features.items() if _is_learned_from(name)}
-    return Labelled(features, is_wrong(judged), 1 / judged.sample.probability)
+def _kept(judged: Judged) -> _Answer:
+    """Return it as it is kept. What the learned check itself said is no feature, nor is the opening."""
+    sample = judged.sample
+    features = {sys.intern(name): value for name, value in sample.features.items() if _is_learned_from(name)}
+    said = {sys.intern(name): value for name, value in sample.features.items() if name.isidentifier()}
+    without = replace(judged, sample=replace(sample, features=said, prompt_features=b""))
+    return _Answer(without, tuple(features), array("d", features.values()))
