@@ -268,6 +268,61 @@ async def test_an_emptied_redis_is_told_again(redis: SharedServer) -> None:
         await one.admit("4")
 
 
+async def test_what_those_have_spent_that_are_gone_outlives_redis(redis: SharedServer) -> None:
+    """Whoever has heard of it tells it back, once."""
+    async with replicas(redis, "outlives", 3, tenant=dollars("10")) as (one, two, three):
+        (await one.admit("4")).settle(Decimal(4), 0)
+        await one.admit("1")
+        await one.die()
+        await two.link.ask(lambda client: client.zadd("outlives:limits1:replicas", {"0/a": 1}))
+        for replica in (two, three):
+            (await replica.admit("1")).settle(Decimal(1), 0)
+            await replica.told()
+        (await two.admit("0.1")).settle(Decimal(0), 0)
+        await two.link.ask(lambda client: client.flushall())
+        await settled(two, three)
+        for replica in (two, three):
+            assert await replica.refused("3.1") == "budget_exceeded"
+        (await two.admit("2.9")).settle(Decimal(0), 0)
+
+
+async def test_what_several_workers_have_spent_outlives_redis(redis: SharedServer) -> None:
+    """Each knows of its own alone, and has heard of all."""
+    async with replicas(redis, "workers", tenant=dollars("10")) as (one, other):
+        two = await sibling(one, other)
+        for replica in (one, two, one):
+            (await replica.admit("2")).settle(Decimal(2), 0)
+            await replica.told()
+        await two.told()
+        await one.link.ask(lambda client: client.flushall())
+        await settled(one, two)
+        assert await one.refused("4.5") == await two.refused("4.5") == "budget_exceeded"
+        (await two.admit("3.5")).settle(Decimal(0), 0)
+
+
+async def test_what_a_dead_worker_had_reserved_is_spent(redis: SharedServer) -> None:
+    """The others of its data_dir have not read what it had open."""
+    async with replicas(redis, "worker", tenant=dollars("10")) as (one, other):
+        two = await sibling(one, other)
+        (await one.admit("1")).settle(Decimal(1), 0)
+        await two.admit("6")
+        await two.die()
+        await one.link.ask(lambda client: client.zrem("worker:limits1:replicas", "0/b"))
+        assert await one.refused("4") == "budget_exceeded"
+        (await one.admit("2")).settle(Decimal(2), 0)
+
+
+async def sibling(one: Replica, other: Replica) -> Replica:
+    """Have the other one be a worker on the data_dir of the first one."""
+    assert other.lives is not None
+    other.lives.cancel()
+    await asyncio.wait([other.lives])
+    other.number = one.number
+    other.begin("b")
+    await other.told()
+    return other
+
+
 async def test_with_redis_away_each_has_a_share(redis: SharedServer) -> None:
     """It waits for nothing. Afterwards all that was spent meanwhile counts."""
     async with replicas(redis, "away", tenant=dollars("10"), user=Limits(requests_per_minute=6)) as (one, two):

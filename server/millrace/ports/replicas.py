@@ -27,7 +27,10 @@ class Replicas(Protocol):
         ...
 
     async def find(self, place: str) -> str | None:
-        """Return the URL of another process, and look for it where it is not known. None for this process."""
+        """Return the URL of another process, and look for it where it is not known.
+
+        None for this one, and for one that is gone. Raises `LookupError` where that cannot be known now.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 import aiohttp
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millrace.errors import MillraceError
 from millrace.ports.replicas import Replicas, Siblings, place_of
@@ -23,6 +23,7 @@ from millrace.web.refusals import refusal
 HOP = "millrace-hop"
 CONNECT_S = 2.0
 SIBLING_S = 1.0  # for a worker to answer another one's question
+HEAD_S = 5.0  # for the head of its answer
 SILENT_S = 60.0  # for which the other replica may send nothing: streams have a heartbeat
 _RESPONSE = re.compile("/v1/responses/([^/]+)(/cancel|/input_items)?")
 _OF_BATCHES = re.compile("/v1/(files|batches)(/|$)")
@@ -63,7 +64,7 @@ class Elsewhere:
     async def address(self, scope: Scope, path: str) -> str | None:
         """Return the URL of the process that a request is for; None if it is for this one, or for nobody.
 
-        Raises `overloaded` where it is not known for a moment.
+        Raises `overloaded` where it is not known for a moment, and `LookupError` where this one may know it, too.
         """
         named = _RESPONSE.fullmatch(path)
         is_of_batches = self.siblings is not None and _OF_BATCHES.match(path)
@@ -83,6 +84,22 @@ class Elsewhere:
         """Have another process answer."""
         answer = await self._answer(address, path, scope, receive)
         await answer(scope, receive, send)
+
+    @staticmethod
+    async def unless_missing(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have this process answer. What it does not find another one may have: to come again is what helps."""
+        is_missing = False
+
+        async def sent(message: Message) -> None:
+            nonlocal is_missing
+            is_missing = is_missing or message.get("status") == HTTPStatus.NOT_FOUND
+            if not is_missing:
+                await send(message)
+
+        await app(scope, receive, sent)
+        if is_missing:
+            message = "another replica may have this, and which ones live cannot be asked just now; try again"
+            await refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)(scope, receive, send)
 
     async def of_siblings(self, path: str, headers: Mapping[str, str]) -> list[bytes]:
         """Return what the other workers answer, of those that do within a second."""
@@ -118,7 +135,10 @@ class Elsewhere:
         has_body = given.get("content-length", "0") != "0" or "transfer-encoding" in given
         body = _received(receive) if has_body else None
         try:
-            found = await self._http.request(scope["method"], url, headers=headers, data=body, allow_redirects=False)
+            async with asyncio.timeout(HEAD_S):
+                found = await self._http.request(
+                    scope["method"], url, headers=headers, data=body, allow_redirects=False
+                )
         except (aiohttp.ClientError, TimeoutError):
             message = "the replica that has this does not answer; try again"
             return refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)

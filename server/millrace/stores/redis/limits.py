@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -153,7 +154,7 @@ class SharedLimits:
         while today is not self._limiter.today:  # it may become midnight meanwhile
             today = self._limiter.today
             claims = [self._claim(account) for account in accounts]
-        settled = [account.settled_cost for account in accounts]
+        before = [(account.settled_cost, account.spent_day, account.spent_month) for account in accounts]
         try:
             beat, *replies = await self._link.ask(lambda redis: self._send(redis, today, accounts, claims, beats=beats))
         except RedisAwayError:
@@ -164,7 +165,7 @@ class SharedLimits:
             self._away_since = None
             if beat is not None:
                 self._lives(*beat)
-            self._apply(accounts, claims, settled, [granted(reply) for reply in replies])
+            self._apply(accounts, claims, before, [granted(reply) for reply in replies])
         finally:
             done.set()
 
@@ -194,11 +195,12 @@ class SharedLimits:
 
     def _claim(self, account: Account) -> Claim:
         self._limiter.advance(account)
-        limits = account.limits
+        limits, heard = account.limits, account.elsewhere
+        since = account.settled_cost - heard.own_at
         return Claim(
             settled=_nano(account.settled_cost),
-            known_day=_nano(account.spent_day),
-            known_month=_nano(account.spent_month),
+            known_day=_nano(max(account.spent_day, heard.own_day + since if heard.own_day else ZERO)),
+            known_month=_nano(max(account.spent_month, heard.own_month + since if heard.own_month else ZERO)),
             limit_day=None if limits.dollars_per_day is None else _nano(limits.dollars_per_day),
             limit_month=None if limits.dollars_per_month is None else _nano(limits.dollars_per_month),
             cost=_nano(account.reserved_cost),
@@ -212,6 +214,8 @@ class SharedLimits:
             limit_in_flight=limits.in_flight,
             in_flight=account.in_flight,
             number=self._number,
+            gone_day=_nano(heard.gone_day),
+            gone_month=_nano(heard.gone_month),
         )
 
     def _lives(self, was_known: int, replicas: int) -> None:
@@ -237,15 +241,20 @@ class SharedLimits:
         self._waiting = deque(self._limiter.accounts)
 
     def _apply(
-        self, accounts: list[Account], claims: list[Claim], settled: list[Decimal], replies: list[Granted]
+        self,
+        accounts: list[Account],
+        claims: list[Claim],
+        before: list[tuple[Decimal, Decimal, Decimal]],
+        replies: list[Granted],
     ) -> None:
+        """Take over what the others have. `before`: what was settled and spent when the claims were made."""
         lost = (
             account.elsewhere is not NOWHERE and not account.elsewhere.is_alone and not reply.was_known
             for account, reply in zip(accounts, replies, strict=True)
         )
         if any(lost):
             self._emptied()
-        for account, claim, before, reply in zip(accounts, claims, settled, replies, strict=True):
+        for account, claim, (settled, day, month), reply in zip(accounts, claims, before, replies, strict=True):
             if claim.is_idle:
                 self._active.pop(account, None)
             else:
@@ -255,13 +264,18 @@ class SharedLimits:
                 continue
             is_budget = claim.limit_day is not None or claim.limit_month is not None
             account.elsewhere = Elsewhere(
-                day=max(0, reply.spent_day - claim.known_day) * NANODOLLAR,
-                month=max(0, reply.spent_month - claim.known_month) * NANODOLLAR,
+                day=max(ZERO, reply.spent_day * NANODOLLAR - day),
+                month=max(ZERO, reply.spent_month * NANODOLLAR - month),
                 reserved=reply.reserved * NANODOLLAR,
                 requests=reply.requests,
                 tokens=reply.tokens,
                 in_flight=reply.in_flight,
-                granted=before + reply.granted * NANODOLLAR if is_budget else None,
+                granted=settled + reply.granted * NANODOLLAR if is_budget else None,
+                own_day=reply.own_day * NANODOLLAR,
+                own_month=reply.own_month * NANODOLLAR,
+                own_at=settled,
+                gone_day=reply.gone_day * NANODOLLAR,
+                gone_month=reply.gone_month * NANODOLLAR,
             )
 
     def _alone(self, held: Iterable[tuple[Account, Limits]]) -> None:
@@ -312,9 +326,9 @@ def _share(account: Account, limits: Limits, replicas: int) -> Elsewhere:
         else:
             room = (min(limit - spent for limit, spent in budgets) - held - known.reserved) / (2 * replicas)
         bound = account.settled_cost + held + max(ZERO, room)
-    return Elsewhere(
-        day=known.day,
-        month=known.month,
+    return replace(
+        known,
+        reserved=ZERO,
         requests=_without_share(limits.requests_per_minute, replicas),
         tokens=_without_share(limits.tokens_per_minute, replicas),
         in_flight=_without_share(limits.in_flight, replicas),

@@ -44,6 +44,7 @@ class RedisReplicas:
         self._clock = clock
         self._key = link.key("replicas1")
         self._known: dict[str, str] = {}
+        self._is_known = False  # the last look has succeeded
         self._looked_at = -LOOK_S
         self._turn = asyncio.Lock()
 
@@ -58,7 +59,10 @@ class RedisReplicas:
         return None if address is None else f"another replica has this response: resume it there, at {address}"
 
     async def find(self, place: str) -> str | None:
-        """Return the URL of another replica, and look for it where it is not known."""
+        """Return the URL of another replica, and look for it where it is not known.
+
+        None for this one, or if no such one lives. Raises `LookupError` if Redis does not say.
+        """
         if place == self.place or place in self._known:
             return self._known.get(place)
         asked_at = self._clock()
@@ -66,6 +70,8 @@ class RedisReplicas:
             if place not in self._known and self._looked_at <= asked_at:
                 await asyncio.sleep(self._looked_at + LOOK_S - self._clock())
                 await self.beat()
+        if place not in self._known and not self._is_known:
+            raise LookupError("who else lives is not known now")
         return self._known.get(place)
 
     async def beat(self) -> None:
@@ -74,7 +80,9 @@ class RedisReplicas:
         try:
             found = await self._link.ask(self._said, within_s=CALL_S)
         except RedisAwayError:
+            self._is_known = False
             return
+        self._is_known = True
         texts = [text.decode() for text in found]
         self._known = dict(zip(texts[::2], texts[1::2], strict=True))
 
