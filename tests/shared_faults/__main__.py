@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import click
 from rich.console import Console
@@ -53,6 +54,7 @@ class Plan:
     """How long and how much."""
 
     replicas: int = REPLICAS
+    workers: int = 1  # of each
     per_s: float = 20.0  # requests, over all replicas
     before_s: float = 3.0
     seconds: float = 8.0  # that the fault lasts
@@ -62,7 +64,7 @@ class Plan:
 async def run(fault: str, seed: int, folder: Path, plan: Plan, advance: Callable[[], object] = lambda: None) -> Outcome:
     """Run one fault."""
     chosen, chance = FAULTS[fault], Random(f"{fault} {seed}")
-    async with placed(folder, plan.replicas, chosen.clocks) as place:
+    async with placed(folder, plan.replicas, chosen.clocks, workers=plan.workers) as place:
         load = Load(place, seed)
         await load.run(plan.before_s, plan.per_s)
         advance()
@@ -97,15 +99,15 @@ async def _all(names: list[str], seed: int, plan: Plan, logs: Path | None) -> li
 @click.option("--fault", "faults", multiple=True, type=click.Choice([*FAULTS]), help="All of them, if none is named.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--seconds", default=8.0, show_default=True, help="For which a fault lasts.")
-@click.option("--rate", default=20.0, show_default=True, help="Requests a second, over all replicas.")
+@click.option("--rate", "per_s", default=20.0, show_default=True, help="Requests a second, over all replicas.")
+@click.option("--replicas", default=REPLICAS, show_default=True, type=click.IntRange(2))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Of each replica.")
 @click.option("--keep", type=click.Path(path_type=Path), help="A folder where logs and data stay.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write all of it there too.")
-def main(
-    faults: tuple[str, ...], seed: int, seconds: float, rate: float, keep: Path | None, output: Path | None
-) -> None:
+def main(faults: tuple[str, ...], seed: int, keep: Path | None, output: Path | None, **plan: Any) -> None:
     """See above."""
     log.configure(level="error")
-    found = asyncio.run(_all([*faults] or [*FAULTS], seed, Plan(seconds=seconds, per_s=rate), keep))
+    found = asyncio.run(_all([*faults] or [*FAULTS], seed, Plan(**plan), keep))
     console = Console(width=150)
     table = Table("fault", "requests", "rows in PostgreSQL", "caught up after", "wrong", "ends")
     for each in found:

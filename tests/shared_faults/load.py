@@ -128,7 +128,7 @@ class Load:
 
     async def _read_elsewhere(self) -> str:
         """Read an answer at one replica that another one gives; nobody of another tenant may."""
-        one, other = self._chance.sample(self._place.replicas, 2)
+        one, other = self._two()
         async with self._http(1) as stranger, self._http() as http, self._begun(http, one) as (asked, id_):
             address = f"{other.url}{RESPONSES}/{id_}?stream=true"
             async with stranger.get(address) as answer:
@@ -145,15 +145,23 @@ class Load:
 
     async def _cancel_elsewhere(self) -> str:
         """Cancel an answer at one replica that another one gives."""
-        one, other = self._chance.sample(self._place.replicas, 2)
-        async with self._http() as http, self._begun(http, one) as (asked, id_):
-            async with http.post(f"{other.url}{RESPONSES}/{id_}/cancel") as answer:
-                status, there = answer.status, await answer.text()
+        one, other = self._two()
+        async with (
+            self._http() as http,
+            self._begun(http, one) as (asked, id_),
+            http.post(f"{other.url}{RESPONSES}/{id_}/cancel") as answer,
+        ):
+            status, there = answer.status, await answer.text()
         if status != 200:
             return self._refused(asked, status, there)
         if asked.told is not None and asked.told.status != json.loads(there)["status"]:
             self.faults.append(f"{asked.tag}: cancelled elsewhere: {there[:200]}, and it is {asked.told.status}")
         return "cancelled"
+
+    def _two(self) -> tuple[Replica, Replica]:
+        """Return two replicas; if there is but one, its workers may be two."""
+        one, other = self._chance.sample([*self._place.replicas] * 2, 2)
+        return one, other
 
     def _refused(self, asked: Asked, status: int, said: str) -> str:
         if status not in NOT_NOW:

@@ -21,6 +21,7 @@ from tests.support.shared_servers import SharedServer, postgres_server, redis_se
 TENANTS = ("acme", "brook")
 OUTPUT = 10  # dollars of a million tokens of the large model, which is asked for the budget alone
 TOKENS, FITS = 20, 30  # of an answer for the budget, and how many of them it has room for
+BUDGET = f"{FITS * TOKENS * OUTPUT * 1e-6:.6f}"
 NAME = "shared"
 
 
@@ -59,8 +60,13 @@ class Place:
 
 
 @asynccontextmanager
-async def placed(folder: Path, count: int, clocks: Sequence[float] = ()) -> AsyncIterator[Place]:
-    """Run so many replicas. `clocks`: by how many seconds the clock of each is wrong."""
+async def placed(
+    folder: Path, count: int, clocks: Sequence[float] = (), budget: str = BUDGET, workers: int = 1
+) -> AsyncIterator[Place]:
+    """Run so many replicas, each of so many workers.
+
+    `clocks`: by how many seconds the clock of each is wrong. `budget`: dollars a day of each end user.
+    """
     async with AsyncExitStack() as parts:
         redis, spare = parts.enter_context(redis_server()), parts.enter_context(redis_server())
         postgres = parts.enter_context(postgres_server())
@@ -69,6 +75,7 @@ async def placed(folder: Path, count: int, clocks: Sequence[float] = ()) -> Asyn
             await parts.enter_async_context(Simulator(without_delays(profile))) for profile in (SMALL, LARGE)
         ]
         given = await _keys(folder, postgres)
+        many = ("--workers", str(workers)) if workers > 1 else ()
         replicas = []
         for number in range(count):
             port = free_port()
@@ -79,22 +86,24 @@ async def placed(folder: Path, count: int, clocks: Sequence[float] = ()) -> Asyn
             at = folder / f"replica{number}"
             at.mkdir()
             config = at / "millrace.toml"
-            config.write_text(_configuration(at, small, large, *proxies), "utf-8")
+            config.write_text(_configuration(at, budget, (small, large), *proxies), "utf-8")
             skewed = ("-m", "tests.shared_faults.skewed", str(clocks[number])) if clocks else ("server",)
-            program = Program(at.name, folder / f"{at.name}.log", port, *skewed, "serve", "--config", str(config))
-            parts.push_async_callback(program.kill)
+            program = Program(
+                at.name, folder / f"{at.name}.log", port, *skewed, "serve", "--config", str(config), *many
+            )
+            parts.push_async_callback(program.kill if workers == 1 else program.stop)  # workers are not its own
             replicas.append(Replica(program, at, *proxies))
         await asyncio.gather(*(replica.program.start() for replica in replicas))
         yield Place(replicas, redis, spare, postgres, small, large, given)
 
 
 def _configuration(
-    folder: Path, small: Simulator, large: Simulator, redis: Proxy, postgres: Proxy, peers: Proxy
+    folder: Path, budget: str, both: tuple[Simulator, Simulator], redis: Proxy, postgres: Proxy, peers: Proxy
 ) -> str:
     models = "".join(
         f'[models.{name}]\nupstream = "openai"\nbase_url = "{model.base_url}"\nmodel = "{name}-model"\n'
         f'price = {{ input = "0", output = "{output}" }}\n'
-        for name, model, output in (("small", small, 1), ("large", large, OUTPUT))
+        for name, model, output in zip(("small", "large"), both, (1, OUTPUT), strict=True)
     )
     shared = {
         "redis": redis.url.replace("http", "redis", 1) + "/0",
@@ -103,7 +112,6 @@ def _configuration(
         "address": peers.url,
     }
     lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in shared.items())
-    budget = f"{FITS * TOKENS * OUTPUT * 1e-6:.6f}"
     return (
         f'[server]\ndata_dir = "{folder}"\n{models}[evidence]\njudged = false\n[checks]\nrepair = false\n'
         f'[funnel]\nhedge_share = 0\n[cache]\nsemantic = false\n[limits.user]\ndollars_per_day = "{budget}"\n'

@@ -99,16 +99,14 @@ class Elsewhere:
     own_day: Decimal = ZERO  # dollars that all processes on this data_dir had spent, when this one had settled `own_at`
     own_month: Decimal = ZERO
     own_at: Decimal = ZERO
-    gone_day: Decimal = ZERO  # of `day`, those of replicas that live no more
-    gone_month: Decimal = ZERO
 
     def on(self, today: Today, before: Today) -> "Elsewhere":
         """Return the same on a later day."""
         found = replace(self, granted=None) if self.is_alone else self  # a share is of one day
         if today.day > before.day:
-            found = replace(found, day=ZERO, own_day=ZERO, gone_day=ZERO)
+            found = replace(found, day=ZERO, own_day=ZERO)
         if today.month > before.month:
-            found = replace(found, month=ZERO, own_month=ZERO, gone_month=ZERO)
+            found = replace(found, month=ZERO, own_month=ZERO)
         return found
 
 

@@ -12,13 +12,15 @@ from contextlib import suppress
 from http import HTTPStatus
 
 import aiohttp
+import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millrace.errors import MillraceError
-from millrace.ports.replicas import Replicas, Siblings, place_of
+from millrace.ports.replicas import Peers, Siblings, place_of
 from millrace.web.refusals import refusal
+from millrace.wire import documents
 
 HOP = "millrace-hop"
 CONNECT_S = 2.0
@@ -45,12 +47,17 @@ _OF_A_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-le
 class Elsewhere:
     """Passes requests on: to a sibling, which is a worker of the same server, or to another replica."""
 
-    def __init__(self, place: str, replicas: Replicas | None, siblings: Siblings | None) -> None:
+    def __init__(self, place: str, replicas: Peers | None, siblings: Siblings | None) -> None:
         self.place = place  # of this process
         self.siblings = siblings
         self._replicas = replicas
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENT_S)
         self._http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+
+    @property
+    def redis_is_away(self) -> bool | None:
+        """Whether Redis is; None if none is configured."""
+        return None if self._replicas is None else self._replicas.is_away
 
     async def close(self) -> None:
         """Close all connections."""
@@ -107,6 +114,12 @@ class Elsewhere:
         found = await asyncio.gather(*(self._read(f"{address}{path}", headers) for address in siblings))
         return [body for body in found if body is not None]
 
+    async def are_all_without_redis(self) -> bool:
+        """Ask all other replicas that are known whether they find Redis away. One that does not answer may not."""
+        addresses = [] if self._replicas is None else self._replicas.others
+        found = await asyncio.gather(*(self._read(f"{address.rstrip('/')}/healthz", {}) for address in addresses))
+        return all(body is not None and _finds_redis_away(body) for body in found)
+
     async def _read(self, url: str, headers: Mapping[str, str]) -> bytes | None:
         try:
             async with (
@@ -144,6 +157,13 @@ class Elsewhere:
             return refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)
         kept = {name: value for name, value in found.headers.items() if name.lower() not in _OF_A_CONNECTION}
         return StreamingResponse(_body(found), found.status, kept)
+
+
+def _finds_redis_away(health: bytes) -> bool:
+    try:
+        return msgspec.json.decode(health, type=documents.Health).redis == "away"
+    except msgspec.DecodeError:  # of another version
+        return False
 
 
 async def _received(receive: Receive) -> AsyncIterator[bytes]:

@@ -7,8 +7,6 @@ as the limits go, with the claims of all others subtracted. Dollars are whole na
 
 Who has not been heard of for `LEASE_S` is dead. What its requests had reserved counts as spent, until its data_dir has
 a process again, whose ledger knows. Of a worker that dies beside others it stays spent for the day: theirs do not.
-
-What those have spent that are gone is told back by whoever has heard of it, once Redis has lost it.
 """
 
 from collections.abc import Sequence
@@ -43,17 +41,15 @@ for i = 5, #ARGV do given[i - 4] = tonumber(ARGV[i]) end
 local settled, known_day, known_month = given[1], given[2], given[3]
 local limit_day, limit_month, cost, more_cost = given[4], given[5], given[6], given[7]
 
-local lives, count = {{}}, 0 -- processes, and data_dirs that have one
+local lives, count = {{}}, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now - {LEASE_S}000, '+inf')) do
-    lives[name], lives[name:match('^[^/]*')] = true, true
+    lives[name] = true
     count = count + 1
 end
 
 local own, own_day, own_month = nil, 0, 0
 local dead_day, dead_month = 0, 0 -- reserved by dead processes of this data_dir
 local spent_day, spent_month = 0, 0 -- by others
-local gone_day, gone_month = 0, 0 -- the same, by those without a process
-local kept_day, kept_month = 0, 0 -- the same, told back
 local reserved, requests, tokens, in_flight = 0, 0, 0, 0
 local function forget(field) redis.call('HDEL', KEYS[1], field) end
 local rows = redis.call('HGETALL', KEYS[1])
@@ -76,10 +72,8 @@ for i = 1, #rows, 2 do
             dead_month = dead_month + claim[2]
             forget(field)
         else
-            if claim[8] == tonumber(day) then
-                spent_day, gone_day = spent_day + claim[2], gone_day + claim[2]
-            end
-            spent_month, gone_month = spent_month + claim[2], gone_month + claim[2]
+            if claim[8] == tonumber(day) then spent_day = spent_day + claim[2] end
+            spent_month = spent_month + claim[2]
         end
         if name ~= own_name and is_recent then
             requests = requests + claim[4]
@@ -88,15 +82,10 @@ for i = 1, #rows, 2 do
     else -- what a data_dir has spent
         local period, name = field:match('^.:(%d+):(.*)$')
         local is_own, number = name == spool, tonumber(value)
-        local is_gone = not lives[name] and number or 0
         if kind == 'd' and period == day then
             if is_own then own_day = number else spent_day = spent_day + number end
-            if not is_own then gone_day = gone_day + is_gone end
-            if name == '' then kept_day = number end
         elseif kind == 'm' and period == month then
             if is_own then own_month = number else spent_month = spent_month + number end
-            if not is_own then gone_month = gone_month + is_gone end
-            if name == '' then kept_month = number end
         elseif tonumber(period) < tonumber(kind == 'd' and day or month) - 1 then
             forget(field)
         end
@@ -104,18 +93,10 @@ for i = 1, #rows, 2 do
 end
 
 -- What was sent before the last claim, and comes after it, changes nothing: whoever sent it does not wait for it.
-if own and own[10] > given[16] then return {{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}} end
+if own and own[10] > given[16] then return {{1, 0, 0, 0, 0, 0, 0, 0, 0, 0}} end
 
 if own then -- this process has not read what the others of its data_dir had open when they died
     own_day, own_month = own_day + dead_day, own_month + dead_month
-else -- Redis may have lost what it has heard of others
-    local more_day, more_month = math.max(0, given[17] - gone_day), math.max(0, given[18] - gone_month)
-    if more_month > 0 then
-        redis.call('HSET', KEYS[1], 'd:' .. day .. ':', kept_day + more_day)
-        redis.call('HSET', KEYS[1], 'm:' .. month .. ':', kept_month + more_month)
-        spent_day, spent_month = spent_day + more_day, spent_month + more_month
-        gone_day, gone_month = gone_day + more_day, gone_month + more_month
-    end
 end
 
 local more = own and math.max(0, settled - own[1]) or 0 -- of the day and month of the last claim, as far as is known
@@ -152,7 +133,7 @@ redis.call('HSET', KEYS[1], 'c:' .. own_name, cmsgpack.pack(claim))
 redis.call('EXPIRE', KEYS[1], {KEPT_S})
 return {{
     own and 1 or 0, spent_day, spent_month, reserved, booked + ahead, requests, tokens, in_flight,
-    own_day, own_month, gone_day, gone_month,
+    own_day, own_month,
 }}
 """
 
@@ -176,8 +157,6 @@ class Claim(NamedTuple):
     limit_in_flight: int | None
     in_flight: int
     number: int  # in the order of this process
-    gone_day: int  # what those without a process have spent, as it was last heard
-    gone_month: int
 
     @property
     def arguments(self) -> list[str | int]:
@@ -203,8 +182,6 @@ class Granted(NamedTuple):
     in_flight: int
     own_day: int  # spent by this data_dir
     own_month: int
-    gone_day: int  # spent by those without a process
-    gone_month: int
 
 
 def granted(reply: Sequence[int]) -> Granted:

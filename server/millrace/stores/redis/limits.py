@@ -4,15 +4,16 @@ One call is under way at a time. It carries the claims of all accounts that have
 two where one was just under way, and what is settled or reserved meanwhile waits for nothing. What a running answer
 reserves later is claimed ahead of it: a share of what nobody else needs.
 
-While Redis is away each replica goes on with what it has ahead, and soon with a share of the limits. So it does for a
-while after Redis was emptied, until all replicas have told what they have.
+While Redis is away each replica goes on with what it has ahead, and with a share of the limits once all replicas say
+that they find it away: those that still reach it may give each other the rest. So they go on for a while after that,
+and after Redis was emptied, until all have told what they have.
 """
 
 import asyncio
 import hashlib
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ from millrace.types.budget import AccountName, Reached
 
 BEAT_S = 1.0  # between two signs of life; also between two claims of what is used of a minute
 SETTLING_S = 3.0  # after Redis was emptied, until all replicas have told what they have
-SURELY_S = 1.5  # after which it is not this replica alone that finds Redis away
+SURELY_S = 1.5  # after which the other replicas are asked whether they find Redis away, too
 AT_ONCE, PAUSE_S = 200, 0.1  # claims that no request waits for
 TOLD_S = 40 * 86_400  # for which it is known that an operator was told
 MOST_TOLD = 1000  # steps that wait
@@ -46,6 +47,7 @@ class SharedLimits:
 
     def __init__(self, link: RedisLink, limiter: MemoryLimiter, spool: str, epoch: str, clock: Clock) -> None:
         self.replicas = 1  # that live, as far as is known
+        self.are_all_without: Callable[[], Awaitable[bool]] = _surely  # asks the others
         self._link = link
         self._limiter = limiter
         self._spool = spool
@@ -61,6 +63,7 @@ class SharedLimits:
         self._has_begun = False
         self._settles_until = -math.inf  # by the clock
         self._away_since: float | None = None
+        self._are_all_without = False  # all replicas find Redis away
         self._beat_at = -math.inf
         self._number = 0  # of the last call
         self._reached: deque[Reached] = deque(maxlen=MOST_TOLD)
@@ -158,11 +161,15 @@ class SharedLimits:
         try:
             beat, *replies = await self._link.ask(lambda redis: self._send(redis, today, accounts, claims, beats=beats))
         except RedisAwayError:
+            await self._ask_the_others()
             self._alone([(account, account.limits) for account in {**self._active, **dict.fromkeys(accounts)}])
         except RedisError as error:
             log.get().error("limits were not shared", exc_info=error)
         else:
             self._away_since = None
+            if self._are_all_without:
+                self._are_all_without = False
+                self._emptied()
             if beat is not None:
                 self._lives(*beat)
             self._apply(accounts, claims, before, [granted(reply) for reply in replies])
@@ -214,8 +221,6 @@ class SharedLimits:
             limit_in_flight=limits.in_flight,
             in_flight=account.in_flight,
             number=self._number,
-            gone_day=_nano(heard.gone_day),
-            gone_month=_nano(heard.gone_month),
         )
 
     def _lives(self, was_known: int, replicas: int) -> None:
@@ -274,24 +279,28 @@ class SharedLimits:
                 own_day=reply.own_day * NANODOLLAR,
                 own_month=reply.own_month * NANODOLLAR,
                 own_at=settled,
-                gone_day=reply.gone_day * NANODOLLAR,
-                gone_month=reply.gone_month * NANODOLLAR,
             )
+
+    async def _ask_the_others(self) -> None:
+        """Find out, some time after Redis went away, whether it is away for all."""
+        now = self._clock()
+        self._away_since = now if self._away_since is None else self._away_since
+        if now - self._away_since >= SURELY_S:
+            self._are_all_without = await self.are_all_without()
 
     def _alone(self, held: Iterable[tuple[Account, Limits]]) -> None:
         """Give accounts a share of their limits, to be used without asking, unless Redis may be there for the others.
 
-        Until that is clear, they have what was granted before. While all tell what they have, what is not known of an
-        account is not given away.
+        Then they have what was granted before. While all tell what they have, what is not known of an account is not
+        given away.
         """
-        now = self._clock()
-        if not self._settles:
-            self._away_since = now if self._away_since is None else self._away_since
-            if now - self._away_since < SURELY_S:
-                return
         for account, limits in held:
-            if account.elsewhere is not NOWHERE or not self._settles:
-                account.elsewhere = _share(account, limits, self.replicas)
+            if self._settles or self._are_all_without:
+                if account.elsewhere is not NOWHERE or not self._settles:
+                    account.elsewhere = _share(account, limits, self.replicas)
+            elif account.elsewhere.is_alone and account.elsewhere.granted is not None:
+                held_now = account.settled_cost + account.reserved_cost
+                account.elsewhere = replace(account.elsewhere, granted=held_now)
 
     async def _told_of(self, reached: Reached) -> None:
         """Have an operator told of a step, unless another replica has; with Redis away, in any case."""
@@ -306,6 +315,10 @@ class SharedLimits:
     def _key_of(self, reached: Reached) -> bytes:
         when = f"{reached.period}:{reached.began_at:.0f}:{reached.step}"
         return self._link.key("told1", _digest(reached.account), when)
+
+
+async def _surely() -> bool:
+    return True
 
 
 def _share(account: Account, limits: Limits, replicas: int) -> Elsewhere:
