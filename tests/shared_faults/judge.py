@@ -131,7 +131,7 @@ def _bills(asked: list[Asked], rows: list[Row], said: dict[tuple[str, str], tupl
 
 
 def _calls(place: Place, rows: list[Row], *, kills: bool) -> Iterable[str]:
-    """Compare the calls in the ledgers to those that the models count. One of a row that was killed may not have come."""
+    """Compare the calls in the ledgers to those that the models count. One of a killed row may not have come."""
     booked = sum(len(row.calls) for row in rows if row.status != "killed")
     counted = place.small.stats.started + place.large.stats.started
     if booked > counted or (booked < counted and not kills):
