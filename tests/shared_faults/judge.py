@@ -131,11 +131,12 @@ def _bills(asked: list[Asked], rows: list[Row], said: dict[tuple[str, str], tupl
 
 
 def _calls(place: Place, rows: list[Row], *, kills: bool) -> Iterable[str]:
-    """Compare the calls in the ledgers to those that the models count. One of a killed row may not have come."""
-    booked = sum(len(row.calls) for row in rows if row.status != "killed")
+    """Compare the calls in the ledgers to those that the models count. One that was cut off at once may not have come."""
+    booked = [(row, call) for row in rows for call in row.calls]
+    surely = sum(row.status != "killed" and call["outcome"] == "answered" for row, call in booked)
     counted = place.small.stats.started + place.large.stats.started
-    if booked > counted or (booked < counted and not kills):
-        yield f"{booked} calls are in the ledgers, the models count {counted}"
+    if surely > counted or (len(booked) < counted and not kills):
+        yield f"{len(booked)} calls are in the ledgers, {surely} were answered, and the models count {counted}"
 
 
 def _budget(place: Place, rows: list[Row]) -> Iterable[str]:
