@@ -13,7 +13,7 @@ from millrace.ports import Admitted
 from millrace.principal import UNLIMITED, LimitRules, Limits, Principal, Role
 from millrace.stores.accounts import DAY_S, Account
 from millrace.stores.limits import MemoryLimiter
-from millrace.stores.redis.limits import BEAT_S, SETTLING_S, SURELY_S, SharedLimits
+from millrace.stores.redis.limits import BEAT_S, KNOWN_S, SETTLING_S, SURELY_S, SharedLimits
 from millrace.stores.redis.link import RedisAwayError, RedisLink, linked
 from millrace.types.budget import AccountKind, AccountName, Reached, Spent, Step, Steps
 from tests.support.shared_servers import SharedServer, redis_server
@@ -112,6 +112,7 @@ async def replicas(
             await replica.told()  # so that each knows how many there are
         for replica in found:
             replica.shared.replicas = count
+        clock.now += KNOWN_S
         try:
             yield found
         finally:
@@ -333,6 +334,27 @@ async def test_with_redis_away_each_has_a_share(redis: SharedServer) -> None:
         for replica in (one, two):
             await replica.refused("10")
             assert [total for _, total, _ in replica.account().budgets(replica.account().limits)] == [spent]
+
+
+async def test_who_has_just_begun_has_no_share(redis: SharedServer) -> None:
+    """The others do not count it yet, and it has not heard of all of them."""
+    async with replicas(redis, "begun", 1, tenant=dollars("10")) as (one,), linked(redis.url, "begun") as link:
+        two = Replica(link, 1, one.clock, (), tenant=dollars("10"))
+        await two.told()
+        await asyncio.to_thread(redis.kill)
+        try:
+            codes = [await replica.refused("1") for replica in (one, two)]
+            one.clock.now += SURELY_S
+            for replica in (one, two):
+                await replica.told()
+            (await one.admit("8")).settle(Decimal(8), 0)
+            codes.append(await two.refused("1"))
+        finally:
+            await asyncio.to_thread(redis.start)
+        assert set(codes) == {"rate_limit_exceeded"}
+        assert two.lives is not None
+        two.lives.cancel()
+        await asyncio.wait([two.lives])
 
 
 async def test_who_alone_finds_redis_away_has_no_share(redis: SharedServer) -> None:
