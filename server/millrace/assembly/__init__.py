@@ -198,7 +198,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
-        await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
+        await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared))
         cache = caches.cache_entries(
             settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
         )
