@@ -130,6 +130,8 @@ class Tables(NamedTuple):
     address: str
     has: int  # the last step that was done; 0: nothing yet
     needs: int
+    missing: tuple[str, ...]  # what was made there, and is there no more
+    days: tuple[int, ...]  # of the ledger, UTC days since 1970
 
     @property
     def fault(self) -> str:
@@ -140,6 +142,11 @@ class Tables(NamedTuple):
         if self.has > self.needs:
             newer = f"{self.address} has the tables of a later version (step {self.has}; {self.needs} is known here)"
             return f"{newer}; install that version of Millrace"
+        if self.missing:
+            advice = (
+                "restore it from a backup, or name a schema of its own with shared.name, and run: millrace db upgrade"
+            )
+            return f"{self.address} lacks what was made there before: {', '.join(self.missing)}; {advice}"
         return ""
 
 
@@ -154,7 +161,7 @@ def tables(shared: SharedSettings) -> Tables | None:
         found = migrations.found(connection)
     finally:
         connection.close()
-    return Tables(_address(shared.postgres), found.has, found.known)
+    return Tables(_address(shared.postgres), found.has, found.known, found.missing, found.days)
 
 
 def upgraded(shared: SharedSettings) -> list[str]:
