@@ -200,7 +200,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
-        await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared))
+        shared_limits = await parts.enter_async_context(
+            sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared)
+        )
         cache = caches.cache_entries(
             settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
         )
@@ -253,6 +255,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         with_limits, traced = gate.keyring.with_limits, watched.traced
         elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, epoch, CLOCK))
+        if shared_limits is not None and elsewhere is not None:
+            shared_limits.are_all_without = elsewhere.are_all_without_redis
         intake = Intake(
             funnels,
             runs,
