@@ -155,9 +155,12 @@ async def assembled(  # noqa: PLR0915 - all parts
         sweeper.on_late = watched.figures.late
         spending = SqliteSpending(database)
         schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
+        sharing_exact = shared_exact_cache(settings, exact, link, epoch, memory, CLOCK, WALL)
+        all_exact, flights = await parts.enter_async_context(sharing_exact)
         common = Common(
             connections=connections,
-            exact=await parts.enter_async_context(shared_exact_cache(exact, link, memory, WALL)),
+            exact=all_exact,
+            flights=flights,
             semantic=semantic,
             deleted=deletions,
             ledger=watched.ledger,
@@ -250,6 +253,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         with_limits, traced = gate.keyring.with_limits, watched.traced
         elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, epoch, CLOCK))
+        if flights is not None and elsewhere is not None:
+            flights.follow_log = elsewhere.follow_log
         intake = Intake(
             funnels,
             runs,
@@ -322,6 +327,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             embeddings=embeddings,
             chats=Chats(runs),
             elsewhere=elsewhere,
+            flights=flights,
             metrics=Metrics(
                 figures=watched.figures, access=access_of(settings), budgets=limiter.budgets, reports=reports
             ),

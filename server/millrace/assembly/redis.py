@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from millrace.assembly.background import Once, running
 from millrace.caches.deletions import add_of_others
 from millrace.caches.exact import SqliteExactCache
+from millrace.funnel.shared_flights import KEPT_BYTES, SharedFlights
 from millrace.memory import MemoryBudget
 from millrace.ports import Clock
 from millrace.ports.replicas import PLACE
@@ -55,12 +56,16 @@ async def passing_on(
 async def _replicas(settings: Settings, link: "RedisLink", epoch: str, clock: Clock) -> AsyncIterator["RedisReplicas"]:
     from millrace.stores.redis.replicas import RedisReplicas  # noqa: PLC0415 - only where it is used
 
-    server = settings.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    address = settings.shared.address or f"http://{host}:{server.port}"
-    replicas = RedisReplicas(link, epoch, address, clock)
+    replicas = RedisReplicas(link, epoch, _address(settings), clock)
     async with running(replicas.run()):
         yield replicas
+
+
+def _address(settings: Settings) -> str:
+    """Return the URL at which other replicas reach this one."""
+    server = settings.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return settings.shared.address or f"http://{host}:{server.port}"
 
 
 @asynccontextmanager
@@ -79,18 +84,26 @@ async def sharing_deletions(
 
 @asynccontextmanager
 async def shared_exact_cache(
-    own: SqliteExactCache | None, link: "RedisLink | None", memory: MemoryBudget, wall: Clock
-) -> AsyncIterator["SharedExactCache | SqliteExactCache | None"]:
-    """Put Redis behind the exact cache of this process, if there are both."""
+    settings: Settings,
+    own: SqliteExactCache | None,
+    link: "RedisLink | None",
+    epoch: str,
+    memory: MemoryBudget,
+    clock: Clock,
+    wall: Clock,
+) -> AsyncIterator[tuple["SharedExactCache | SqliteExactCache | None", SharedFlights | None]]:
+    """Put Redis behind the exact cache of this process, if there are both. Then flights are shared, too."""
     if own is None or link is None:
-        yield own
+        yield own, None
         return
     from millrace.stores.redis.exact import WAITING, SharedExactCache  # noqa: PLC0415 - only where it is used
 
-    cache = SharedExactCache(own, link, wall)
+    cache = SharedExactCache(own, link, wall, epoch, _address(settings))
+    flights = SharedFlights(cache, clock)
     memory.add("answers for other replicas", lambda: cache.bytes_used, WAITING)
-    async with running(cache.run()):
-        yield cache
+    memory.add("flights that have ended", lambda: flights.bytes_used, KEPT_BYTES)
+    async with running(cache.run()), running(cache.renew()):
+        yield cache, flights
 
 
 @asynccontextmanager

@@ -20,10 +20,10 @@ from millrace.funnel.funnels import Funnels
 from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.routing import pins
 from millrace.memory import Hold
-from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
+from millrace.ports import Admission, Backlog, Clock, Limiter, SchemaValidator
 from millrace.principal import Principal
 from millrace.runs import histories
-from millrace.runs.admission import admitted, behind_visitors, drawn
+from millrace.runs.admission import OnceItPays, admitted, behind_visitors, drawn
 from millrace.runs.conversations import Conversations
 from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
@@ -184,6 +184,17 @@ class Intake:
     def has_budget(self, principal: Principal, create: Create) -> bool:
         """Whether what a client's fields cost counts against a budget in dollars."""
         return self._limiter.has_budget(self._with_limits(principal), _user_of(create), create.tag)
+
+    async def lent(self, principal: Principal, user: str, tag: str) -> Admission | None:
+        """Return the admission of one who follows a flight from another replica; None if nothing is limited.
+
+        Raises `overloaded` if what was spent cannot be read.
+        """
+        principal = self._with_limits(principal)
+        if not self._limiter.limits(principal, user, tag):
+            return None
+        await self._limiter.prepare(principal, user, tag)
+        return OnceItPays(self._limiter, principal, user, tag)
 
     def _drawn(self, request: Request, principal: Principal) -> AbstractAsyncContextManager[None]:
         """Have what it is likely to need at hand while it is admitted, where limits are shared with other replicas."""

@@ -7,8 +7,8 @@ batches, which one of them runs.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -17,12 +17,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from millrace.errors import MillraceError
+from millrace.ports.flights import LeaderGoneError, Lease
 from millrace.ports.replicas import Replicas, Siblings, place_of
 from millrace.web.refusals import refusal
 
 HOP = "millrace-hop"
 CONNECT_S = 2.0
 SIBLING_S = 1.0  # for a worker to answer another one's question
+ANSWER_S = 2.0  # for a replica to say whether it leads a flight; by then a model has said its first word, too
+HEARD_S = 10.0  # after its last line a leader is gone: it sends one a second
 SILENT_S = 60.0  # for which the other replica may send nothing: streams have a heartbeat
 _RESPONSE = re.compile("/v1/responses/([^/]+)(/cancel|/input_items)?")
 _OF_BATCHES = re.compile("/v1/(files|batches)(/|$)")
@@ -81,8 +84,25 @@ class Elsewhere:
 
     async def pass_on(self, address: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Have another process answer."""
-        answer = await self._answer(address, path, scope, receive)
+        answer = await self.answer(address, path, scope, receive)
         await answer(scope, receive, send)
+
+    async def follow_log(self, lease: Lease, wanted: bytes) -> AsyncGenerator[bytes]:
+        """Yield the lines of the log of a flight that another replica leads. Raises `LeaderGoneError`."""
+        url = f"{lease.address.rstrip('/')}/replicas/flights/{lease.place}"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_S, sock_read=HEARD_S)
+        headers = {HOP: FROM_REPLICA, "Content-Type": "application/json", "Accept-Encoding": "identity"}
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                found = await self._http.post(url, data=wanted, headers=headers, timeout=timeout, allow_redirects=False)
+            async with found, aclosing(_lines(found)) as lines:
+                if found.status != HTTPStatus.OK:
+                    raise LeaderGoneError(f"it does not lead it (status {found.status})")
+                async for line in lines:
+                    yield line
+                found.release()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise LeaderGoneError(f"it does not answer ({type(error).__name__})") from None
 
     async def of_siblings(self, path: str, headers: Mapping[str, str]) -> list[bytes]:
         """Return what the other workers answer, of those that do within a second."""
@@ -108,7 +128,8 @@ class Elsewhere:
             message = "another worker takes over the files and batches just now; try again"
             raise MillraceError("overloaded", message, retry_after_ms=1000) from None
 
-    async def _answer(self, address: str, path: str, scope: Scope, receive: Receive) -> Response:
+    async def answer(self, address: str, path: str, scope: Scope, receive: Receive) -> Response:
+        """Return what another process answers."""
         given = Headers(scope=scope)
         is_sibling = self.siblings is not None and address in self.siblings.others
         headers = {name: given[name] for name in _SENT_ON if name in given}
@@ -124,6 +145,15 @@ class Elsewhere:
             return refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)
         kept = {name: value for name, value in found.headers.items() if name.lower() not in _OF_A_CONNECTION}
         return StreamingResponse(_body(found), found.status, kept)
+
+
+async def _lines(found: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+    """Yield whole lines."""
+    rest = b""
+    async for piece in found.content.iter_any():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
 
 
 async def _received(receive: Receive) -> AsyncIterator[bytes]:
