@@ -1,18 +1,22 @@
-"""Identical requests at two replicas share one generation, and each goes on alone where the other, or Redis, is gone."""
+"""Identical requests at two replicas share one generation; each goes on alone where the other, or Redis, is gone."""
 
 import asyncio
 import json
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from redis.asyncio import Redis
 
+from millrace.web.http1 import TimedHttp
 from millrace_client import Client, Reply
+from tests.support.processes import ServerProcess
+from tests.support.replica_processes import replica_processes
 from tests.support.replicas import replicas
 from tests.support.server import Running
 from tests.support.shared_servers import SharedServer, redis_server
@@ -46,7 +50,22 @@ def paid_tokens(entries: list[dict[str, Any]]) -> int:
     return sum(call["output_tokens"] for entry in entries for call in json.loads(entry["calls"]))
 
 
-async def is_led(one: Running) -> None:
+async def leased(client: "Redis", name: str) -> None:
+    """Wait until Redis knows who leads."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await client.keys(f"{name}:flight1:*"):  # noqa: ASYNC110 - it cannot tell us
+            await asyncio.sleep(0.02)
+
+
+async def has_words(stream: Any) -> None:
+    """Read until its first word has come."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for _ in stream:
+            if stream.text:
+                return
+
+
+async def is_led(one: Running | ServerProcess) -> None:
     """Wait until a replica leads a flight, and the model has begun to answer."""
     await until(lambda: one.small.stats.tokens_sent > 4, PATIENCE_S)
 
@@ -139,7 +158,7 @@ async def test_a_follower_that_leaves_costs_the_leader_nothing(redis: SharedServ
         led = leading.stream(LONG, strategy="small")
         await is_led(one)
         joined = following.stream(LONG, strategy="small")
-        await anext(aiter(joined))
+        await has_words(joined)
         joined.cancel()
         assert (await joined.reply()).status == "cancelled"
         reply = await led.reply()
@@ -158,11 +177,11 @@ async def test_when_the_leader_leaves_the_other_pays_the_rest(redis: SharedServe
         led = leading.stream(LONG, strategy="small")
         await is_led(one)
         joined = following.stream(LONG, strategy="small")
-        await anext(aiter(joined))
+        await has_words(joined)
         led.cancel()
         assert (await led.reply()).status == "cancelled"
         reply = await joined.reply()
-        assert (reply.status, reply.output_tokens, reply.cost_usd, one.calls) == ("completed", 60, Decimal(0), 1)
+        assert (reply.status, reply.output_tokens, reply.cost_usd, one.calls) == ("completed", 60, 0, 1)
     at_one = rows(tmp_path, 0)
     assert [entry["status"] for entry in at_one] == ["cancelled", "cancelled"]
     assert sorted(entry["cache"] for entry in at_one) == ["joined", "miss"]
@@ -180,7 +199,7 @@ async def test_when_all_leave_the_call_stops(redis: SharedServer) -> None:
         led = leading.stream(LONG, strategy="small")
         await is_led(one)
         joined = following.stream(LONG, strategy="small")
-        await anext(aiter(joined))
+        await has_words(joined)
         for stream in (led, joined):
             stream.cancel()
             assert (await stream.reply()).status == "cancelled"
@@ -200,11 +219,9 @@ async def test_a_redis_that_is_emptied_costs_a_call_at_most(redis: SharedServer)
         led = leading.stream(prompt, strategy="small")
         await is_led(one)
         joined = following.stream(prompt, strategy="small")
-        await anext(aiter(joined))
+        await has_words(joined)
         await client.flushall()
-        async with asyncio.timeout(PATIENCE_S):
-            while not await client.keys("emptied:flight1:*"):
-                await asyncio.sleep(0.02)
+        await leased(client, "emptied")
         async with Client(two.url) as late:
             replies = await asyncio.gather(led.reply(), joined.reply(), late.ask(prompt, strategy="small"))
         assert {(reply.status, reply.output_tokens) for reply in replies} == {("completed", 200)}
@@ -223,5 +240,81 @@ async def test_without_redis_each_replica_has_its_own_flights(redis: SharedServe
             replies = await asyncio.gather(*asked)
         finally:
             await asyncio.to_thread(redis.start)
-        assert sorted(reply.cache for reply in replies) == ["joined", "joined", "miss", "miss"]
+        assert sorted(str(reply.cache) for reply in replies) == ["joined", "joined", "miss", "miss"]
         assert one.calls == 2
+
+
+async def test_a_leader_that_hangs_or_is_killed_is_replaced(redis: SharedServer, tmp_path: Path) -> None:
+    """Who follows it, and has been promised no word of it, gets a whole answer from a call of the other replica."""
+    short, prompt = "talk [tokens=20] [ttft=3]", "talk [tokens=100] [ttft=0.5] [rate=20]"
+    async with (
+        replica_processes(2, redis.url, "killed", tmp_path, "[cache]\nsemantic = false") as (one, two),
+        wire_client(one.ws_url, negotiated=True) as leading,
+        wire_client(two.ws_url, negotiated=True) as following,
+        aiohttp.ClientSession(two.url) as http,
+    ):
+        small = one.small.stats
+        await leading.create(short, model="small")
+        await until(lambda: small.started == 1, PATIENCE_S)
+        one.stop(signal.SIGSTOP)
+        alone = check_response(await following.ask(short, model="small"), negotiated=True)
+        one.stop(signal.SIGCONT)
+        assert (alone["metadata"]["millrace.cache"], small.started) == ("miss", 2)
+        await leading.until(*TERMINALS)
+
+        sent = small.tokens_sent
+        await leading.create(prompt, model="small")
+        await until(lambda: small.tokens_sent > sent + 4, PATIENCE_S)
+        whole = asyncio.create_task(answered(http, {"input": prompt, "model": "small", "stream": False}))
+        await following.create(prompt, model="small")
+        events = await following.until("response.output_text.delta")
+        assert small.started == 3
+        one.process.kill()
+        events += await following.until(*TERMINALS)
+        final = check_response(events, negotiated=True)
+        assert final["usage"]["output_tokens"] == 100
+        assert "millrace.revise" in {event["type"] for event in events}
+        assert (await whole)["output"][0]["content"] == final["output"][0]["content"]
+        assert small.started == 4
+
+
+async def answered(http: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:
+    async with http.post("/v1/responses", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        found: dict[str, Any] = await answer.json()
+        return found
+
+
+async def test_words_that_stay_end_with_their_leader(redis: SharedServer) -> None:
+    """A client that was promised that its words stay is told that they end here; it may ask again."""
+    async with (
+        replicas(2, {"redis": redis.url, "name": "stays"}, cache=CACHE) as (one, two),
+        wire_client(one.ws_url, negotiated=True) as leading,
+        wire_client(two.ws_url) as following,
+    ):
+        await leading.create(LONG, model="small")
+        await is_led(one)
+        await following.create(LONG, model="small")
+        await following.until("response.output_text.delta")
+        assert one.calls == 1
+        for connection in [each for each in one.connections if isinstance(each, TimedHttp)]:
+            connection.abort()
+        ended = (await following.until(*TERMINALS))[-1]["response"]
+        assert (ended["status"], ended["error"]["code"]) == ("failed", "upstream_truncated")
+        again = (await following.ask(LONG, model="small"))[-1]["response"]
+        assert (again["status"], one.calls) == ("completed", 1)
+
+
+async def test_only_replicas_may_follow(redis: SharedServer) -> None:
+    """Without a token that Redis has, there is no flight; nobody learns whether there is one."""
+    async with (
+        replicas(1, {"redis": redis.url, "name": "guarded"}, cache=CACHE) as (one,),
+        aiohttp.ClientSession(one.url) as http,
+    ):
+        async with http.get("/healthz") as health:
+            place = (await health.json())["epoch"][:8]
+        bodies = [b"", b"{", b'{"form": 1, "token": "guess"}', b'{"form": 2, "token": "guess"}', b"x" * 5000]
+        for path in (place, "0" * 8):
+            for body in bodies:
+                async with http.post(f"/replicas/flights/{path}", data=body) as answer:
+                    assert (answer.status, await answer.read()) == (404, b"")

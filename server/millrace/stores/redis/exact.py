@@ -86,6 +86,7 @@ class SharedExactCache:
         self.place = epoch[:PLACE]
         self._address = address
         self._led: dict[bytes, Lease] = {}  # by the flight
+        self._looks: dict[bytes, asyncio.Task[StoredAnswer | Lease | None]] = {}  # that are under way, by the flight
         self._own = own
         self._link = link
         self._wall = wall
@@ -118,6 +119,13 @@ class SharedExactCache:
         found = await self._own.find(key)
         if found is not None or self._link.is_away:
             return found
+        if (look := self._looks.get(flight)) is None:  # one is enough for all who ask at once
+            look = self._looks[flight] = asyncio.get_running_loop().create_task(self._look(key, flight))
+            look.add_done_callback(lambda _: self._looks.pop(flight))
+        await asyncio.wait((look,))
+        return look.result()
+
+    async def _look(self, key: bytes, flight: bytes) -> StoredAnswer | Lease | None:
         own = Lease(flight, self.place, secrets.token_hex(16), self._address)
         names = self._key(key), self._flight(own)
 
@@ -129,9 +137,6 @@ class SharedExactCache:
             row, led = await self._link.ask(look, within_s=LOOKUP_S)
         except RedisAwayError:
             return None
-        except asyncio.CancelledError:  # it may have been taken
-            self.release(own)
-            raise
         lease = None if led is None else _lease(flight, led)
         if (here := self._own.peek(key)) is not None:  # it was stored meanwhile
             if lease == own:
