@@ -3,11 +3,11 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from millrace.simulator import LARGE, SMALL, Simulator
-from tests.support.processes import ServerProcess, address, spawn
+from tests.support.processes import PATIENCE_S, ServerProcess, spawn
 from tests.support.server import without_delays
 from tests.support.shared_servers import free_port
 
@@ -36,15 +36,30 @@ async def replica_processes(
             config = own / "millrace.toml"
             config.write_text(f'[server]\nport = {port}\ndata_dir = "{own}"\n{shared}{rest}', encoding="utf-8")
             process = parts.enter_context(_killed_at_the_end(config))
-            running.append(ServerProcess(process, await asyncio.to_thread(address, process), small, own))
+            await _answers(process, port, own)
+            running.append(ServerProcess(process, f"http://127.0.0.1:{port}", small, own))
         yield running
 
 
 @contextmanager
-def _killed_at_the_end(config: Path) -> Iterator[subprocess.Popen[str]]:
-    arguments = ("serve", "--config", str(config))
-    with spawn("server", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def _killed_at_the_end(config: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Run a replica. What it logs goes into a file beside its configuration, since nobody reads a pipe."""
+    with config.with_name("log").open("wb") as log:
+        output = log.fileno()
+        with spawn("server", "serve", "--config", str(config), stdout=output, stderr=output) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+async def _answers(process: "subprocess.Popen[str]", port: int, folder: Path) -> None:
+    """Wait until a replica listens."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            assert process.poll() is None, (folder / "log").read_text("utf-8")
+            with suppress(ConnectionRefusedError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
