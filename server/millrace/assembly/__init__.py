@@ -12,7 +12,7 @@ from millrace import log
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
-from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
+from millrace.access.tickets import CAPACITY, TICKET_BYTES, SharedShelf, Tickets
 from millrace.accounts.reports import LeversReports
 from millrace.assembly import caches, counting, evidence as judging, models, router
 from millrace.assembly.background import running
@@ -38,7 +38,14 @@ from millrace.assembly.opened import (
     served,
 )
 from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
-from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions, sharing_limits
+from millrace.assembly.redis import (
+    linking,
+    passing_on,
+    shared_exact_cache,
+    shared_tickets,
+    sharing_deletions,
+    sharing_limits,
+)
 from millrace.assembly.telemetry import access_of, watching
 from millrace.assembly.workers import Together, following, leaving, together, told_to_supervisor
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -190,7 +197,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
-        gate = await _gate(settings, keyring, keys, parts, workers)
+        gate = await _gate(settings, keyring, keys, parts, workers, shared_tickets(link))
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
@@ -411,7 +418,14 @@ async def _semantic(
             await semantic.close()
 
 
-async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack, workers: Together) -> Gate:
+async def _gate(
+    settings: Settings,
+    keyring: Keyring,
+    keys: KeyStore,
+    parts: AsyncExitStack,
+    workers: Together,
+    shared: SharedShelf | None,
+) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
     try:
         keyring.replace(await keys.load())
@@ -421,7 +435,7 @@ async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: Asy
     await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
-        Tickets(CLOCK, keyring.principal, None if workers.others is None else workers.others.shelf),
+        Tickets(CLOCK, keyring.principal, None if workers.others is None else workers.others.shelf, shared),
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
         share_of=workers.share_of,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from millrace.stores.redis.exact import SharedExactCache
     from millrace.stores.redis.link import RedisLink
     from millrace.stores.redis.replicas import RedisReplicas
+    from millrace.stores.redis.tickets import RedisTickets
 
 
 @asynccontextmanager
@@ -104,6 +105,15 @@ async def shared_exact_cache(
     memory.add("flights that have ended", lambda: flights.bytes_used, KEPT_BYTES)
     async with running(cache.run()), running(cache.renew()):
         yield cache, flights
+
+
+def shared_tickets(link: "RedisLink | None") -> "RedisTickets | None":
+    """Return where all replicas have their tickets."""
+    if link is None:
+        return None
+    from millrace.stores.redis.tickets import RedisTickets  # noqa: PLC0415 - only where it is used
+
+    return RedisTickets(link)
 
 
 @asynccontextmanager

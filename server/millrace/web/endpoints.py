@@ -150,6 +150,7 @@ async def tickets(request: Request) -> Response:
     if origin is None:
         raise invalid("origin", 'origin: missing; name the page that will connect: {"origin": "https://app.example"}')
     ticket = process.gate.ticket(request.state.principal, origin)
+    await process.gate.tickets.share(ticket, origin)
     answer = documents.TicketAnswer(ticket=ticket, expires_at=int(process.wall() + limits.TICKET_S))
     return Response(msgspec.json.encode(answer), 201, {"Cache-Control": "no-store"}, media_type="application/json")
 

@@ -142,18 +142,17 @@ async def _patience(seconds: float) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
 
     def wait(quarters: int) -> None:
-        nonlocal timer
         if quarters:
-            timer = loop.call_later(seconds / 4, wait, quarters - 1)
+            timers[0] = loop.call_later(seconds / 4, wait, quarters - 1)
         else:
             timeout.reschedule(loop.time())
 
-    timer = loop.call_later(seconds / 4, wait, 3)
+    timers = [loop.call_later(seconds / 4, wait, 3)]
     async with asyncio.timeout(None) as timeout:
         try:
             yield
         finally:
-            timer.cancel()
+            timers[0].cancel()
 
 
 def _shown(url: str) -> str:
