@@ -125,6 +125,7 @@ def create_app(
         middleware=middleware(),
         exception_handlers={
             MillraceError: refusals.refused,
+            endpoints.AnsweredElsewhere: endpoints.answered_elsewhere,
             HTTPException: refusals.unrouted,
             Exception: refusals.crashed,
         },

@@ -42,6 +42,7 @@ from millrace.assembly.redis import (
     linking,
     passing_on,
     shared_exact_cache,
+    shared_repeats,
     shared_tickets,
     sharing_deletions,
     sharing_limits,
@@ -273,6 +274,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             with_limits,
             traced=traced,
             place="" if elsewhere is None else elsewhere.place,
+            repeats=shared_repeats(link, epoch),
         )
         batches = await parts.enter_async_context(
             running_batches(

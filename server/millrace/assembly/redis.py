@@ -22,6 +22,7 @@ from millrace.web.elsewhere import Elsewhere
 if TYPE_CHECKING:
     from millrace.stores.redis.exact import SharedExactCache
     from millrace.stores.redis.link import RedisLink
+    from millrace.stores.redis.repeats import RedisRepeats
     from millrace.stores.redis.replicas import RedisReplicas
     from millrace.stores.redis.tickets import RedisTickets
 
@@ -114,6 +115,15 @@ def shared_tickets(link: "RedisLink | None") -> "RedisTickets | None":
     from millrace.stores.redis.tickets import RedisTickets  # noqa: PLC0415 - only where it is used
 
     return RedisTickets(link)
+
+
+def shared_repeats(link: "RedisLink | None", epoch: str) -> "RedisRepeats | None":
+    """Return which replica has which request that has an idempotency key."""
+    if link is None:
+        return None
+    from millrace.stores.redis.repeats import RedisRepeats  # noqa: PLC0415 - only where it is used
+
+    return RedisRepeats(link, epoch[:PLACE])
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from millrace.errors import MillraceError
 from millrace.ports.flights import LeaderGoneError, Lease
 from millrace.ports.replicas import Replicas, Siblings, place_of
 from millrace.web.refusals import refusal
+from millrace.wire import messages, sessions
 
 HOP = "millrace-hop"
 CONNECT_S = 2.0
@@ -35,6 +36,8 @@ _SENT_ON = (
     "content-type",
     "content-length",
     "x-api-key",
+    *messages.HEADERS,
+    *sessions.HEADERS,
     "accept",
     "accept-encoding",
     "origin",
@@ -82,6 +85,18 @@ class Elsewhere:
                 return address
         return await self._replicas.find(place_of(named[1])) if self._replicas and named and not hop else None
 
+    async def repeated(self, response_id: str, body: bytes, scope: Scope, path: str, receive: Receive) -> Response:
+        """Have the process that has a response answer a request that repeats it, and whose body was read."""
+        hop, place = Headers(scope=scope).get(HOP, ""), place_of(response_id)
+        address = None
+        if self.siblings is not None and hop != FROM_SIBLING:
+            address = await self.siblings.find(place)
+        if address is None and self._replicas is not None and not hop:
+            address = await self._replicas.find(place)
+        if address is None:
+            return refusal(_unheard(), scope)
+        return await self.answer(address, path, scope, receive, body)
+
     async def pass_on(self, address: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Have another process answer."""
         answer = await self.answer(address, path, scope, receive)
@@ -128,8 +143,10 @@ class Elsewhere:
             message = "another worker takes over the files and batches just now; try again"
             raise MillraceError("overloaded", message, retry_after_ms=1000) from None
 
-    async def answer(self, address: str, path: str, scope: Scope, receive: Receive) -> Response:
-        """Return what another process answers."""
+    async def answer(
+        self, address: str, path: str, scope: Scope, receive: Receive, body: bytes | None = None
+    ) -> Response:
+        """Return what another process answers. `body` is that of the request, if it was read."""
         given = Headers(scope=scope)
         is_sibling = self.siblings is not None and address in self.siblings.others
         headers = {name: given[name] for name in _SENT_ON if name in given}
@@ -137,14 +154,20 @@ class Elsewhere:
         query = scope["query_string"].decode("latin-1")
         url = f"{address.rstrip('/')}{path}{'?' if query else ''}{query}"
         has_body = given.get("content-length", "0") != "0" or "transfer-encoding" in given
-        body = _received(receive) if has_body else None
+        data: AsyncIterator[bytes] | bytes | None = _received(receive) if has_body else None
+        if body is not None:
+            headers.pop("content-length", None)  # it may have been compressed
+            data = body
         try:
-            found = await self._http.request(scope["method"], url, headers=headers, data=body, allow_redirects=False)
+            found = await self._http.request(scope["method"], url, headers=headers, data=data, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError):
-            message = "the replica that has this does not answer; try again"
-            return refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)
+            return refusal(_unheard(), scope)
         kept = {name: value for name, value in found.headers.items() if name.lower() not in _OF_A_CONNECTION}
         return StreamingResponse(_body(found), found.status, kept)
+
+
+def _unheard() -> MillraceError:
+    return MillraceError("overloaded", "the replica that has this does not answer; try again", retry_after_ms=1000)
 
 
 async def _lines(found: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
