@@ -28,8 +28,8 @@ from millrace.assembly.opened import (
     embeddings_upstream,
     evidence_reports,
     judge,
-    kept_ledger,
     key_store,
+    ledger_bills,
     ledger_rows,
     living,
     optional_parts,
@@ -76,6 +76,7 @@ from millrace.settings.changes import Source
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.batches import SqliteBatches
+from millrace.stores.bills import Bills
 from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
@@ -105,8 +106,8 @@ __all__ = [
     "embeddings_upstream",
     "evidence_reports",
     "judge",
-    "kept_ledger",
     "key_store",
+    "ledger_bills",
     "ledger_rows",
     "living",
     "optional_parts",
@@ -145,7 +146,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         spool = await identity(database) if settings.shared.redis or settings.shared.postgres else ""
         shared = await parts.enter_async_context(sharing(settings.shared, database, spool, WALL, workers.once))
         looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
-        rows, past = LedgerRows(looked_at), SqlitePast(looked_at)
+        rows, past, bills = LedgerRows(looked_at), SqlitePast(looked_at), Bills(looked_at)
         link = await parts.enter_async_context(linking(settings.shared))
         exact = caches.exact_cache(settings, database, WALL)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
@@ -210,7 +211,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         limiter, renew_webhook = await parts.enter_async_context(limits)
         await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
         cache = caches.cache_entries(
-            settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
+            settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
         )
         asking = Asking(funnels, limiter, CLOCK, settings.evidence.dollars_per_day)
         learned = judging.evidence_of(
@@ -239,7 +240,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             max_running=settings.server.max_running,
             traced=watched.traced,
         )
-        reports = judging.reports_of(settings.evidence, settings.cache, judged, ledger, WALL)
+        reports = judging.reports_of(settings.evidence, settings.cache, judged, bills, WALL)
         router_reports = router.reports_of(settings.router, routed, WALL)
         live_settings = LiveSettings(
             settings,
@@ -305,6 +306,7 @@ async def assembled(  # noqa: PLR0915 - all parts
                 funnels,
                 common.places,
                 None if workers.others is None else lambda: workers.first.is_here,
+                shared,
             )
         )
         live_settings.dashboard = dashboard
