@@ -23,7 +23,7 @@ from tests.support.shared_servers import SharedServer, redis_server
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, check_response, wire_client
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 CROWD = 100
 SHORT = "talk [tokens=40] [ttft=1.5] [rate=200]"
 LONG = "talk [tokens=60] [ttft=0.5] [rate=40]"
@@ -249,8 +249,8 @@ async def test_a_leader_that_hangs_or_is_killed_is_replaced(redis: SharedServer,
     short, prompt = "talk [tokens=20] [ttft=3]", "talk [tokens=100] [ttft=0.5] [rate=20]"
     async with (
         replica_processes(2, redis.url, "killed", tmp_path, "[cache]\nsemantic = false") as (one, two),
-        wire_client(one.ws_url, negotiated=True) as leading,
-        wire_client(two.ws_url, negotiated=True) as following,
+        wire_client(one.ws_url, negotiated=True, open_timeout=PATIENCE_S) as leading,
+        wire_client(two.ws_url, negotiated=True, open_timeout=PATIENCE_S) as following,
         aiohttp.ClientSession(two.url) as http,
     ):
         small = one.small.stats
