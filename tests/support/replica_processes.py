@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from millrace.simulator import LARGE, SMALL, Simulator
 from tests.support.processes import PATIENCE_S, ServerProcess, spawn
@@ -36,8 +37,9 @@ async def replica_processes(
             config = own / "millrace.toml"
             config.write_text(f'[server]\nport = {port}\ndata_dir = "{own}"\n{shared}{rest}', encoding="utf-8")
             process = parts.enter_context(_killed_at_the_end(config))
-            await _answers(process, port, own)
             running.append(ServerProcess(process, f"http://127.0.0.1:{port}", small, own))
+        for server in running:
+            await _answers(server)
         yield running
 
 
@@ -53,13 +55,13 @@ def _killed_at_the_end(config: Path) -> Iterator["subprocess.Popen[str]"]:
                 process.kill()
 
 
-async def _answers(process: "subprocess.Popen[str]", port: int, folder: Path) -> None:
+async def _answers(server: ServerProcess) -> None:
     """Wait until a replica listens."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            assert process.poll() is None, (folder / "log").read_text("utf-8")
+            assert server.process.poll() is None, (server.folder / "log").read_text("utf-8")
             with suppress(ConnectionRefusedError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(server.url).port)
                 writer.close()
                 return
             await asyncio.sleep(0.05)
