@@ -209,7 +209,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
-        await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
+        shared_limits = await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
         cache = caches.cache_entries(
             settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
         )
@@ -264,6 +264,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, epoch, CLOCK))
         if flights is not None and elsewhere is not None:
             flights.follow_log = elsewhere.follow_log
+        if shared_limits is not None and elsewhere is not None:
+            shared_limits.are_all_without = elsewhere.are_all_without_redis
         intake = Intake(
             funnels,
             runs,

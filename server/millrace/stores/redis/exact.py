@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from millrace.ports import Clock, ExactCache
 from millrace.ports.flights import Lease
 from millrace.ports.replicas import PLACE
-from millrace.stores.redis.link import RedisAwayError, RedisLink
+from millrace.stores.redis.link import SOON_S, RedisAwayError, RedisLink
 from millrace.types import Answer, StoredAnswer
 
 FORM = b"exact1"  # of what is kept; another form gets another name
@@ -28,7 +28,7 @@ FLIGHT = b"flight1"  # the same, of leases
 LEASE_S = 5.0  # after its last renewal a lease is free
 RENEW_S = 1.5
 LEASE_BYTES = 500  # that wait to be sent, about
-LOOKUP_S = 0.1  # for Redis to answer; a model says its first word after about twice that time
+LOOKUP_S = SOON_S  # for Redis to answer; a model says its first word after about twice that time
 SEND_S = 5.0
 MOST = 1 << 20  # bytes of an answer that others are told
 WAITING = 8 << 20  # bytes of answers that wait to be sent
