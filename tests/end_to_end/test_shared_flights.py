@@ -249,8 +249,8 @@ async def test_a_leader_that_hangs_or_is_killed_is_replaced(redis: SharedServer,
     short, prompt = "talk [tokens=20] [ttft=3]", "talk [tokens=100] [ttft=0.5] [rate=20]"
     async with (
         replica_processes(2, redis.url, "killed", tmp_path, "[cache]\nsemantic = false") as (one, two),
-        wire_client(one.ws_url, negotiated=True, open_timeout=PATIENCE_S) as leading,
-        wire_client(two.ws_url, negotiated=True, open_timeout=PATIENCE_S) as following,
+        wire_client(one.ws_url, negotiated=True, open_timeout=PATIENCE_S, ping_interval=None) as leading,
+        wire_client(two.ws_url, negotiated=True, open_timeout=PATIENCE_S, ping_interval=None) as following,
         aiohttp.ClientSession(two.url) as http,
     ):
         small = one.small.stats
