@@ -12,7 +12,7 @@ from millrace import log
 from millrace.access.gate import Gate
 from millrace.access.keys import Keyring, follow
 from millrace.access.origins import LOOPBACK, Origins
-from millrace.access.tickets import CAPACITY, TICKET_BYTES, SharedShelf, Tickets
+from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.accounts.reports import LeversReports
 from millrace.assembly import caches, counting, evidence as judging, models, router
 from millrace.assembly.background import running
@@ -37,7 +37,7 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
-from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
+from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing, stores_of
 from millrace.assembly.redis import (
     linking,
     passing_on,
@@ -144,7 +144,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         parts.push_async_callback(asyncio.to_thread, database.close)
         workers = await parts.enter_async_context(together(worker, settings, epoch))
         spool = await identity(database) if settings.shared.redis or settings.shared.postgres else ""
-        shared = await parts.enter_async_context(sharing(settings.shared, database, spool, WALL, workers.once))
+        shared = await parts.enter_async_context(sharing(settings, database, spool, WALL, workers.once))
         looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
         rows, past, bills = LedgerRows(looked_at), SqlitePast(looked_at), Bills(looked_at)
         link = await parts.enter_async_context(linking(settings.shared))
@@ -158,7 +158,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         in_use = [cache for cache in (exact, semantic) if cache is not None]
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
-        ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
+        ledger = SqliteLedger(
+            database, epoch, keep_days=settings.ledger.keep_days, wall=WALL, is_sent=shared is not None
+        )
         watched = await parts.enter_async_context(watching(settings, ledger, epoch))
         await parts.enter_async_context(leaving(workers, lambda: watched.figures.of(None).packed()))
         sweeper.on_late = watched.figures.late
@@ -199,7 +201,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
-        gate = await _gate(settings, keyring, keys, parts, workers, shared_tickets(link))
+        shelf = None if workers.others is None else workers.others.shelf
+        tickets = Tickets(CLOCK, keyring.principal, shelf, shared_tickets(link))
+        gate = await _gate(settings, keyring, keys, parts, tickets, workers.share_of)
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
@@ -209,7 +213,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
-        shared_limits = await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
+        shared_limits = await parts.enter_async_context(
+            sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared)
+        )
         cache = caches.cache_entries(
             settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
         )
@@ -261,9 +267,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         with_limits, traced = gate.keyring.with_limits, watched.traced
-        elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, epoch, CLOCK))
-        if flights is not None and elsewhere is not None:
-            flights.follow_log = elsewhere.follow_log
+        elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, flights, epoch, CLOCK))
         if shared_limits is not None and elsewhere is not None:
             shared_limits.are_all_without = elsewhere.are_all_without_redis
         intake = Intake(
@@ -341,6 +345,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             chats=Chats(runs),
             elsewhere=elsewhere,
             flights=flights,
+            stores=stores_of(link, shared),
             metrics=Metrics(
                 figures=watched.figures, access=access_of(settings), budgets=limiter.budgets, reports=reports
             ),
@@ -425,12 +430,7 @@ async def _semantic(
 
 
 async def _gate(
-    settings: Settings,
-    keyring: Keyring,
-    keys: KeyStore,
-    parts: AsyncExitStack,
-    workers: Together,
-    shared: SharedShelf | None,
+    settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack, tickets: Tickets, share_of: int
 ) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
     try:
@@ -441,10 +441,10 @@ async def _gate(
     await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
-        Tickets(CLOCK, keyring.principal, None if workers.others is None else workers.others.shelf, shared),
+        tickets,
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
-        share_of=workers.share_of,
+        share_of=share_of,
     )
 
 

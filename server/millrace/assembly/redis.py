@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from millrace.assembly.background import Once, running
+from millrace.assembly.postgres import Shared
 from millrace.caches.deletions import add_of_others
 from millrace.caches.exact import SqliteExactCache
 from millrace.funnel.shared_flights import KEPT_BYTES, SharedFlights
@@ -42,7 +43,12 @@ async def linking(shared: SharedSettings) -> AsyncIterator["RedisLink | None"]:
 
 @asynccontextmanager
 async def passing_on(
-    settings: Settings, link: "RedisLink | None", workers: WorkerFiles | None, epoch: str, clock: Clock
+    settings: Settings,
+    link: "RedisLink | None",
+    workers: WorkerFiles | None,
+    flights: SharedFlights | None,
+    epoch: str,
+    clock: Clock,
 ) -> AsyncIterator[Elsewhere | None]:
     """Say at which address this replica is reached, and pass on what is for others, and for other workers."""
     if link is None and workers is None:
@@ -52,6 +58,8 @@ async def passing_on(
         replicas = None if link is None else await parts.enter_async_context(_replicas(settings, link, epoch, clock))
         elsewhere = Elsewhere(epoch[:PLACE], replicas, workers)
         parts.push_async_callback(elsewhere.close)
+        if flights is not None:
+            flights.follow_log = elsewhere.follow_log
         yield elsewhere
 
 
@@ -135,6 +143,7 @@ async def sharing_limits(
     epoch: str,
     present: Processes | None,
     clock: Clock,
+    ledger: Shared | None,
 ) -> AsyncIterator["SharedLimits | None"]:
     """Count limits together with the other replicas, and have each step of a budget told once."""
     if link is None:
@@ -142,8 +151,8 @@ async def sharing_limits(
         return
     from millrace.stores.redis.limits import SharedLimits  # noqa: PLC0415 - only where it is used
 
-    shared = SharedLimits(link, limiter, spool, epoch, clock)
+    shared = SharedLimits(link, limiter, spool, epoch, clock, None if ledger is None else ledger.spending.by_spool)
     limiter.on_reached = shared.told_once(limiter.on_reached)
     await shared.begin(await asyncio.to_thread(present.others) if present else ())
-    async with running(shared.run()):
+    async with running(shared.run()), running(shared.read_ledger()):
         yield shared
