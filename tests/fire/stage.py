@@ -49,6 +49,12 @@ class Stage:
         places = self.process.funnel.health.places
         return ", ".join(f"{place.name}: {place.breaker.state} {place.breaker.cause}" for place in places)
 
+    @property
+    def spent(self) -> int:
+        """Nanodollars that are spent of the limit of the one who asks."""
+        accounts = self.process.intake._limiter.accounts  # type: ignore[attr-defined]
+        return sum(int(account.settled_cost * 10**9) for account in accounts)
+
     async def idle(self, within_s: float) -> float:
         """Wait until nothing is held; return how long that took."""
         return await idle(self.process, lambda: bool(self.models.open), within_s)

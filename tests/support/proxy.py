@@ -44,6 +44,11 @@ class Way:
         """
         self._left, self._then, self._loses = after, then, loses
 
+    @property
+    def is_due(self) -> bool:
+        """Whether a strike is still to come."""
+        return self._left is not None
+
     def struck(self, chunk: bytes) -> "tuple[bytes, Callable[[Link], None] | None]":
         """Return what passes of a chunk, and what happens then."""
         if self._left is None or len(chunk) < self._left or not chunk:

@@ -209,6 +209,27 @@ async def test_an_upgrade_that_cannot_be_read_is_answered_and_closed(
     await until(lambda: not millrace.connections)
 
 
+async def test_chunks_of_single_bytes_do_not_stop_others(millrace: Running) -> None:
+    """Parsing a read of them takes half a second; what nobody reads any more, because it was refused, is parsed too."""
+    head = "DELETE /v1/responses/none HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    worst_s, beats = 0.0, 0
+
+    async def beat() -> None:
+        nonlocal worst_s, beats
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0.005)
+            worst_s, beats = max(worst_s, time.thread_time() - before), beats + 1
+
+    beating = asyncio.create_task(beat())
+    async with wire(millrace.url, head.encode() + b"1\r\nx\r\n" * 40_000) as (reader, _):
+        assert b" 404 " in await reader.readuntil(b"\r\n\r\n")
+        seen = beats
+        await until(lambda: beats >= seen + 20, 20)
+    beating.cancel()
+    assert worst_s < 0.1  # of CPU time
+
+
 async def test_a_body_too_long_is_refused_early(millrace: Running) -> None:
     """413, in the words of an SDK."""
     body = b" " * 100_000
