@@ -85,7 +85,7 @@ class TimedHttp(H11Protocol):
     def _parse(self) -> None:
         """Parse piece by piece. A body takes no more of the loop than a connection's share."""
         self._parsing, wait = None, 0.0
-        while self._unparsed and not wait and not self._has_request:
+        while self._unparsed and not (wait or self._has_request or self.transport.is_closing()):
             is_body = self.conn.their_state is h11.SEND_BODY
             size = PLAIN_PIECE if is_body and len(self._unparsed) > PIECE and not self._has_chunks else PIECE
             piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
@@ -104,7 +104,7 @@ class TimedHttp(H11Protocol):
     @property
     def _has_request(self) -> bool:
         """Whether a whole request is here and its answer is not, which comes before what follows."""
-        return self.conn.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL) and not self.transport.is_closing()
+        return self.conn.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL)
 
     @property
     def _has_chunks(self) -> bool:
