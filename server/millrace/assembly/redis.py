@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from millrace.assembly.background import Once, running
+from millrace.assembly.postgres import Shared
 from millrace.caches.deletions import add_of_others
 from millrace.caches.exact import SqliteExactCache
 from millrace.memory import MemoryBudget
@@ -20,6 +21,7 @@ from millrace.web.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
     from millrace.stores.redis.exact import SharedExactCache
+    from millrace.stores.redis.limits import SharedLimits
     from millrace.stores.redis.link import RedisLink
     from millrace.stores.redis.replicas import RedisReplicas
 
@@ -101,15 +103,16 @@ async def sharing_limits(
     epoch: str,
     present: Processes | None,
     clock: Clock,
-) -> AsyncIterator[None]:
+    ledger: Shared | None,
+) -> AsyncIterator["SharedLimits | None"]:
     """Count limits together with the other replicas, and have each step of a budget told once."""
     if link is None:
-        yield
+        yield None
         return
     from millrace.stores.redis.limits import SharedLimits  # noqa: PLC0415 - only where it is used
 
-    shared = SharedLimits(link, limiter, spool, epoch, clock)
+    shared = SharedLimits(link, limiter, spool, epoch, clock, None if ledger is None else ledger.spending.by_spool)
     limiter.on_reached = shared.told_once(limiter.on_reached)
     await shared.begin(await asyncio.to_thread(present.others) if present else ())
-    async with running(shared.run()):
-        yield
+    async with running(shared.run()), running(shared.read_ledger()):
+        yield shared
