@@ -91,7 +91,7 @@ def configuration(api: str, served: Models, *, pulls: bool, folder: Path) -> dic
     for model in found["models"].values():
         model |= {"upstream": api, "first_token_timeout_s": SILENCE_S, "stall_timeout_s": SILENCE_S}
     found["models"]["large"]["deployments"] = [{"weight": 1000}, {"base_url": sound}]  # the one that fails is asked
-    found["limits"] = {"in_flight": 1000, "dollars_per_day": "1000"}
+    found["limits"] = {"tenant": {"in_flight": 1000, "dollars_per_day": "1000"}}  # so that something is reserved
     return found | {"cache": {"exact": False, "semantic": False}}
 
 

@@ -104,7 +104,7 @@ class TimedHttp(H11Protocol):
     @property
     def _has_request(self) -> bool:
         """Whether a whole request is here and its answer is not, which comes before what follows."""
-        return self.conn.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL)
+        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     @property
     def _has_chunks(self) -> bool:

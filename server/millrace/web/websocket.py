@@ -77,7 +77,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         """Take what has come: the request as a whole, frames in slices, so that others have a turn between them."""
         if not self.handshake_initiated:
             super().data_received(data)
-            if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            if self.conn.handshake_exc is not None and not self.transport.is_closing():
                 self._refuse()
             return
         self._came_at = self.loop.time()
