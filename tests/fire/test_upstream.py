@@ -13,11 +13,12 @@ REPEAT = 2
 
 
 def sample() -> list[Cell]:
-    """Return two cells of each kind, at places that differ, but one where it is silence; and each fault of the line."""
+    """Return two cells of each kind, one of silence; answers that are cut off in each API; each fault of the line."""
     places, makers = itertools.cycle(PLACES), itertools.cycle(itertools.product(APIS, READERS))
     kinds = [kind for kind in Kind for _ in range(1 if kind is Kind.STALL else 2)]
     cells = [Cell(next(places), kind, *next(makers)) for kind in kinds]
-    return [*cells, *(Cell(Position.LINE, line, *next(makers)) for line in Line)]
+    cut_off = [Cell(Position.LAST, Kind.END, api, READERS[at % 2]) for at, api in enumerate(APIS)]  # all but the end
+    return [*cells, *cut_off, *(Cell(Position.LINE, line, *next(makers)) for line in Line)]
 
 
 def test_the_sample_has_everything() -> None:
