@@ -38,7 +38,7 @@ from millrace.assembly.opened import (
     served,
 )
 from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
-from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_deletions, sharing_limits
+from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_caches, sharing_limits
 from millrace.assembly.telemetry import access_of, watching
 from millrace.assembly.workers import Together, following, leaving, together, told_to_supervisor
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -183,7 +183,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
-        await parts.enter_async_context(sharing_deletions(link, database, spool, WALL, workers.once))
+        await parts.enter_async_context(
+            sharing_caches(link, database, semantic, deletions, spool, WALL, CLOCK, workers.once)
+        )
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()

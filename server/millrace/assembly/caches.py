@@ -86,6 +86,7 @@ def semantic_cache(
         disk_bytes=share_of(settings, settings.cache.disk_bytes),
         folder=None if settings.server.data_dir == MEMORY else Path(settings.server.data_dir) / FOLDER,
         deadline_s=deadline_s if remote is None else max(deadline_s, remote.timeout_s),
+        is_shared=settings.shared.redis is not None,
         wall=wall,
     )
 

@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from millrace.assembly.background import Once, running
-from millrace.caches.deletions import add_of_others
+from millrace.caches.deletions import Deletions, add_of_others
 from millrace.caches.exact import SqliteExactCache
+from millrace.caches.semantic import SqliteSemanticCache
 from millrace.memory import MemoryBudget
 from millrace.ports import Clock
 from millrace.ports.replicas import PLACE
@@ -19,6 +20,7 @@ from millrace.stores.workers import WorkerFiles
 from millrace.web.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
+    from millrace.stores.redis.entries import SharedSemantic
     from millrace.stores.redis.exact import SharedExactCache
     from millrace.stores.redis.link import RedisLink
     from millrace.stores.redis.replicas import RedisReplicas
@@ -64,17 +66,36 @@ async def _replicas(settings: Settings, link: "RedisLink", epoch: str, clock: Cl
 
 
 @asynccontextmanager
-async def sharing_deletions(
-    link: "RedisLink | None", database: SqliteDatabase, spool: str, wall: Clock, once: Once
-) -> AsyncIterator[None]:
-    """Tell the other replicas what is deleted from the caches, and heed what they delete."""
+async def sharing_caches(
+    link: "RedisLink | None",
+    database: SqliteDatabase,
+    semantic: SqliteSemanticCache | None,
+    deletions: Deletions,
+    spool: str,
+    wall: Clock,
+    clock: Clock,
+    once: Once,
+) -> AsyncIterator["SharedSemantic | None"]:
+    """Tell the other replicas what is deleted from the caches, and stored in the semantic one; heed what they tell."""
     if link is None:
-        yield
+        yield None
         return
     from millrace.stores.redis.deletions import SharedDeletions  # noqa: PLC0415 - only where it is used
+    from millrace.stores.redis.entries import SharedSemantic  # noqa: PLC0415
 
-    async with running(once(SharedDeletions(link, database, spool, add_of_others, wall).run)):
-        yield
+    carried = SharedDeletions(link, database, spool, add_of_others, wall)
+
+    async def heeded() -> None:
+        await carried.known.wait()
+        await deletions.read()
+
+    async with running(once(carried.run)):
+        if semantic is None:
+            yield None
+            return
+        shared = SharedSemantic(link, database, semantic.sharing(deletions), spool, heeded, clock)
+        async with running(once(shared.run)):
+            yield shared
 
 
 @asynccontextmanager
