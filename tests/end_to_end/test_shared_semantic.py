@@ -1,4 +1,4 @@
-"""Replicas with one Redis: what one has stored answers a paraphrase at another, until somebody says that it is wrong."""
+"""Replicas with one Redis: what one has stored answers a paraphrase at another, until it is said to be wrong."""
 
 import asyncio
 from collections.abc import Iterator
@@ -48,7 +48,9 @@ async def test_a_paraphrase_hits_on_the_other_and_a_veto_stops_it_everywhere(red
         await known(three.url, REWORDED)
         assert one.calls == 1
         async with aiohttp.ClientSession(two.url) as http:
-            given = await http.post(f"/v1/responses/{again['id'].replace('chatcmpl-', 'resp_')}/feedback", json={"rating": "down"})
+            given = await http.post(
+                f"/v1/responses/{again['id'].replace('chatcmpl-', 'resp_')}/feedback", json={"rating": "down"}
+            )
             assert given.status == 200, await given.text()
         for url in (one.url, two.url, three.url):
             await known(url, REWORDED, is_known=False)

@@ -38,7 +38,14 @@ from millrace.assembly.opened import (
     served,
 )
 from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
-from millrace.assembly.redis import linking, passing_on, shared_exact_cache, sharing_caches, sharing_limits
+from millrace.assembly.redis import (
+    linking,
+    passing_on,
+    shared_exact_cache,
+    sharing_caches,
+    sharing_evidence,
+    sharing_limits,
+)
 from millrace.assembly.telemetry import access_of, watching
 from millrace.assembly.workers import Together, following, leaving, together, told_to_supervisor
 from millrace.caches.deletions import Deletions, heeded_by_all
@@ -183,7 +190,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
         await parts.enter_async_context(_heeded(deletions, present))
-        await parts.enter_async_context(
+        shared_semantic = await parts.enter_async_context(
             sharing_caches(link, database, semantic, deletions, spool, WALL, CLOCK, workers.once)
         )
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
@@ -217,7 +224,8 @@ async def assembled(  # noqa: PLR0915 - all parts
             measured=judging.measured_by(funnels),
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
-        end_judging = await parts.enter_async_context(judging.judging(learned, funnels, memory))
+        share = sharing_evidence(link, epoch, learned, judged)
+        end_judging = await parts.enter_async_context(judging.judging(learned, funnels, memory, share))
         if learned is not None:
             await parts.enter_async_context(following(workers, partial(learned.follow, judged.changes)))
         embeddings = Embeddings(
@@ -325,7 +333,11 @@ async def assembled(  # noqa: PLR0915 - all parts
             chats=Chats(runs),
             elsewhere=elsewhere,
             metrics=Metrics(
-                figures=watched.figures, access=access_of(settings), budgets=limiter.budgets, reports=reports
+                figures=watched.figures,
+                access=access_of(settings),
+                budgets=limiter.budgets,
+                reports=reports,
+                lags=lambda: {} if shared_semantic is None else shared_semantic.lags,
             ),
             settings=live_settings,
             batches=batches,

@@ -1,16 +1,17 @@
 """What a process shares through Redis. Nothing of it is imported unless Redis is configured."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from millrace.assembly.background import Once, running
 from millrace.caches.deletions import Deletions, add_of_others
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
+from millrace.evidence.evidence import Evidence
 from millrace.memory import MemoryBudget
-from millrace.ports import Clock
+from millrace.ports import Clock, EvidenceStore
 from millrace.ports.replicas import PLACE
 from millrace.settings import Settings, SharedSettings
 from millrace.stores.database import SqliteDatabase
@@ -96,6 +97,19 @@ async def sharing_caches(
         shared = SharedSemantic(link, database, semantic.sharing(deletions), spool, heeded, clock)
         async with running(once(shared.run)):
             yield shared
+
+
+def sharing_evidence(
+    link: "RedisLink | None", epoch: str, evidence: Evidence | None, store: EvidenceStore
+) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """Return what tells the other replicas what is judged here, and has what they tell heeded; None where none is."""
+    if link is None or evidence is None:
+        return None
+    from millrace.stores.redis.judged import SharedEvidence  # noqa: PLC0415 - only where it is used
+
+    shared = SharedEvidence(link, epoch, evidence.heed, store.steered)
+    evidence.tell = shared.tell
+    return shared.run
 
 
 @asynccontextmanager

@@ -58,6 +58,7 @@ class SharedDeletions:
     async def run(self) -> None:
         """Carry, until cancelled."""
         await until_done(self._begin, _WHAT)
+        await until_done(self._look, _WHAT)
         await asyncio.gather(*(repeat(work, _WHAT) for work in (self._send, self._receive, self._check)))
 
     async def _begin(self) -> None:
@@ -89,8 +90,6 @@ class SharedDeletions:
 
     async def _receive(self) -> None:
         """Write down what others have deleted, and how far the stream was read."""
-        if self._seen == START and not self.known.is_set():
-            await self._forget_what_was_trimmed()
         messages = await self._stream.read(self._seen, PAGE, CHECK_S if self.known.is_set() else 0.0)
         if messages:
             await self._keep(messages)
@@ -119,20 +118,21 @@ class SharedDeletions:
 
     async def _check(self) -> None:
         """See whether the stream has lost what was in it, or lost what was not read yet."""
+        await self._look()
+        await asyncio.sleep(CHECK_S)
+
+    async def _look(self) -> None:
         standing = await self._stream.standing(self._seen)
-        if standing is Standing.EMPTIED:
+        if standing is Standing.ANEW:
             self._sent, self._seen = 0, START
             self._database.write(lambda connection: connection.execute(_SENT, (0,)))
             self._database.write(lambda connection: connection.execute(_SEEN, (START,)))
-        elif standing is Standing.TRIMMED and self._seen != START:  # nobody knows what was in between: all of it
+        elif standing is Standing.TRIMMED:  # nobody knows what was in between: all of it
             await self._forget_until(self._wall())
-        await asyncio.sleep(CHECK_S)
-
-    async def _forget_what_was_trimmed(self) -> None:
-        """Have nothing served that was stored before a deletion of which this replica can learn no more."""
-        _, (trimmed_ms, _) = await self._stream.ends()
-        if trimmed_ms:
-            await self._forget_until(trimmed_ms / 1000 + SKEW_S)
+        if self._seen == START and not self.known.is_set():
+            until = await self._stream.trimmed_until()
+            if until:  # of what was deleted before that, this replica can learn no more
+                await self._forget_until(until + SKEW_S)
 
     async def _forget_until(self, at: float) -> None:
         def forget(connection: sqlite3.Connection) -> None:

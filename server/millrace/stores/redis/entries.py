@@ -14,6 +14,7 @@ import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -34,9 +35,9 @@ KEPT_S = 86_400  # for which Redis keeps the stream of a service that has gone
 MARGIN_S = 60.0  # that is asked for, and told, once more beyond what may be missing
 PAGES = 8  # sent ahead to a replica that asks
 LISTED_S = 60  # for which Redis keeps pages that nobody takes
-TAKEN_S = 5.0  # for somebody to begin to send
+TAKEN_S = 5.0  # for somebody to begin to send, and for the next page to come, or to be taken
 YIELD_S = 1.0  # by which one that lacks entries itself leaves the task to others
-TRIES, PAUSE_S = 10, 30.0  # of asking: afterwards nobody is there who has more
+TRIES, PAUSE_S = 5, 30.0  # of asking: afterwards nobody is there who has more
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS semantic_shared (
@@ -81,25 +82,26 @@ class SharedSemantic:
         self._lacks_since: float | None = None
         self._tries = 0
         self._ask_at = 0.0
-        self._told_at = self._read_at = clock()  # when nothing was left to tell, and to read
-        self._is_told = self._is_read = False
+        self._told_at = self._read_at = 0.0  # when nothing was left to tell, and to read
+        self._is_told = self._is_read = True  # until this process carries
         self._sending: set[asyncio.Task[None]] = set()
 
     @property
-    def untold_s(self) -> float:
-        """For how many seconds the others have not known all that is stored here."""
-        return 0.0 if self._is_told else self._clock() - self._told_at
-
-    @property
-    def unread_s(self) -> float:
-        """For how many seconds this replica has not known all that others have told."""
-        return 0.0 if self._is_read and not self._link.is_away else self._clock() - self._read_at
+    def lags(self) -> dict[str, float]:
+        """For how many seconds the others have not known all of this replica, and this one not all of the others."""
+        now = self._clock()
+        return {
+            "sent": 0.0 if self._is_told else now - self._told_at,
+            "received": 0.0 if self._is_read and self._lacks_since is None else now - self._read_at,
+        }
 
     async def run(self) -> None:
         """Carry, until cancelled."""
+        self._told_at = self._read_at = self._clock()
+        self._is_told = self._is_read = False
         try:
-            await until_done(self._begin, _WHAT)
-            await until_done(self._heeded, _WHAT)
+            for first in (self._begin, self._heeded, self._look):
+                await until_done(first, _WHAT)
             works = (self._tell, self._read, self._check, self._fill)
             await asyncio.gather(*(repeat(work, _WHAT) for work in works))
         finally:
@@ -130,12 +132,16 @@ class SharedSemantic:
 
     async def _read(self) -> None:
         """Keep what others have told."""
-        messages = await self._stream.read(self._seen, PAGE)
-        if messages:
+        try:
+            messages = await self._stream.read(self._seen, PAGE)
+            if messages:
+                await self._take(messages)
+        except BaseException:
             self._is_read = False
-            await self._take(messages)
-        if len(messages) < PAGE:
-            self._is_read, self._read_at = True, self._clock()
+            raise
+        self._is_read = len(messages) < PAGE
+        if self._is_read and self._lacks_since is None:
+            self._read_at = self._clock()
 
     async def _take(self, messages: Sequence[Message]) -> None:
         entries = []
@@ -157,16 +163,20 @@ class SharedSemantic:
         self._database.write(lambda connection: connection.execute(_SEEN, (seen, lacks_since)))
 
     async def _check(self) -> None:
-        """See whether the stream has lost what was in it, or what was not read yet; keep it within its bytes."""
-        standing = await self._stream.standing(self._seen)
-        known_until = place(self._seen)[0] / 1000 - MARGIN_S
-        if standing is Standing.EMPTIED:
-            await self._entries.tell_again(known_until)
-            self._lacks(START, known_until)
-        elif standing is Standing.TRIMMED and self._seen != START:
-            self._lacks(self._seen, known_until)
+        """See how the stream stands, and keep it within its bytes."""
+        await self._look()
         await self._link.ask(self._trim, within_s=CALL_S)
         await asyncio.sleep(CHECK_S)
+
+    async def _look(self) -> None:
+        """See whether the stream has lost what was in it, or what was not read yet."""
+        standing = await self._stream.standing(self._seen)
+        known_until = place(self._seen)[0] / 1000 - MARGIN_S
+        if standing is Standing.ANEW:
+            await self._entries.tell_again(known_until)
+            self._lacks(START, known_until)
+        elif standing is Standing.TRIMMED:
+            self._lacks(self._seen, known_until)
 
     def _lacks(self, seen: str, since: float) -> None:
         since = since if self._lacks_since is None else min(since, self._lacks_since)
@@ -187,15 +197,16 @@ class SharedSemantic:
         if since is None or self._clock() < self._ask_at:
             await asyncio.sleep(POLL_S)
             return
-        self._ask_at = self._clock() + PAUSE_S
-        self._tries += 1
         name = secrets.token_hex(8)
         await self._stream.add([self._message(b"asks", _encode(_Asked(name, since)))])
         came, page = 0, await self._next(name, TAKEN_S)
         while page:
             await self._entries.keep(await asyncio.to_thread(_page.decode, page))
             came += 1
-            page = await self._next(name, LISTED_S)
+            page = await self._next(name, TAKEN_S)
+        # Where Redis goes away meanwhile, or whoever sends does, it asks again at once.
+        self._ask_at = self._clock() + (0.0 if came else PAUSE_S)
+        self._tries += 1
         is_whole = page is not None
         if is_whole:
             log.get().info("another replica has sent entries of the semantic cache", pages=came)
@@ -249,7 +260,6 @@ class SharedSemantic:
 
     async def _sent(self, pages: bytes, page: bytes) -> bool:
         """Send a page once there is room; False if nobody takes any."""
-        waits_until = self._clock() + LISTED_S
 
         async def send(redis: Redis) -> int:
             async with redis.pipeline(transaction=False) as pipe:
@@ -258,13 +268,15 @@ class SharedSemantic:
                 length, _ = await pipe.execute()
             return int(length)
 
-        length = await self._link.ask(send, within_s=CALL_S)
-        while length >= PAGES:
-            if self._clock() > waits_until:
-                return False
+        gives_up_at = self._clock() + TAKEN_S
+        command: Callable[[Redis], Awaitable[int]] = send
+        while self._clock() < gives_up_at:
+            with suppress(RedisAwayError):  # for a moment, perhaps: a page that comes twice changes nothing
+                if await self._link.ask(command, within_s=CALL_S) < PAGES:
+                    return True
+                command = partial(_length, pages)
             await asyncio.sleep(POLL_S / 10)
-            length = await self._link.ask(lambda redis: _length(redis, pages), within_s=CALL_S)
-        return True
+        return False
 
     def _message(self, kind: bytes, what: bytes) -> dict[Any, Any]:
         return {b"from": self._own, b"made_by": self._made_by, kind: what}
@@ -280,6 +292,6 @@ class _Asked(msgspec.Struct, frozen=True, array_like=True):
 _asked = msgspec.msgpack.Decoder(_Asked)
 
 
-async def _length(redis: Redis, key: bytes) -> int:
+async def _length(key: bytes, redis: Redis) -> int:
     found: Any = redis.llen(key)
     return int(await found)

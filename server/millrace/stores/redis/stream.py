@@ -1,8 +1,11 @@
 """Streams in Redis that each replica adds to and all of them read, and work on them that goes on whatever fails."""
 
 import asyncio
+import secrets
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -24,7 +27,7 @@ class Standing(Enum):
     """What has become of a stream since it was read."""
 
     WHOLE = "whole"
-    EMPTIED = "emptied"  # or an older one is in its place
+    ANEW = "anew"  # Redis was emptied, or has started or failed over since: what was added may be lost
     TRIMMED = "trimmed"  # of what was not read yet
 
 
@@ -36,6 +39,7 @@ class Stream:
         self.key = link.key(form)
         self._link = link
         self._most = most
+        self._identity: bytes | None = None
 
     async def add(self, messages: Sequence[dict[Any, Any]]) -> None:
         """Add messages in their order. Raises `RedisAwayError`: some of them may have been added."""
@@ -57,23 +61,44 @@ class Stream:
         return [(number.decode(), fields) for _, messages in found or () for number, fields in messages]
 
     async def standing(self, seen: str) -> Standing:
-        """Return what has become of it since it was read to `seen`. Raises `RedisAwayError`."""
-        last, trimmed = await self.ends()
-        if last < place(seen):
-            return Standing.EMPTIED
-        return Standing.TRIMMED if trimmed > place(seen) else Standing.WHOLE
+        """Return what has become of it since it was read to `seen`. Raises `RedisAwayError`.
 
-    async def ends(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the places of the last message, and of the last one that was trimmed."""
-        info = await self._link.ask(self._info, within_s=CALL_S)
-        return place(info.get("last-generated-id", START)), place(info.get("max-deleted-entry-id", START))
+        Ask before the first read, too: what is read from a stream that began anew looks like any other.
+        """
+        before = self._identity
+        info, self._identity = await self._link.ask(self._look, within_s=CALL_S)
+        read, last = place(seen), place(info.get("last-generated-id", START))
+        if last < read or before not in (None, self._identity):
+            return Standing.ANEW
+        # It has lost the one that was read last, and later ones came: there may have been others in between.
+        return Standing.TRIMMED if place(START) < read < last and not _begins(info) <= read else Standing.WHOLE
 
-    async def _info(self, redis: Redis) -> dict[str, Any]:
-        try:
-            info: dict[str, Any] = await redis.xinfo_stream(self.key)
-        except ResponseError:  # there is none yet
-            return {}
-        return info
+    async def trimmed_until(self) -> float:
+        """Return when the first message came that it has (Unix seconds); 0 if it has all that ever came."""
+        info, _ = await self._link.ask(self._look, within_s=CALL_S)
+        if info.get("entries-added", 0) == info.get("length", 0):
+            return 0.0
+        first, last = _begins(info), place(info["last-generated-id"])
+        return min(first, last)[0] / 1000
+
+    async def _look(self, redis: Redis) -> tuple[dict[str, Any], bytes]:
+        """Return what Redis says of the stream, and what is another one once Redis has begun anew."""
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.set(self.key + b":since", secrets.token_bytes(8), nx=True)  # it goes where the stream goes
+            pipe.get(self.key + b":since")
+            _, since = await pipe.execute()
+        info: dict[str, Any] = {}
+        with suppress(ResponseError):  # there is none yet
+            info = await redis.xinfo_stream(self.key)
+        with suppress(ResponseError):  # not everyone may ask
+            since += str((await redis.info("server")).get("run_id")).encode()
+        return info, since
+
+
+def _begins(info: dict[str, Any]) -> tuple[int, int]:
+    """Return the place of the first message; after all others if there is none."""
+    first = info.get("first-entry")
+    return (sys.maxsize, 0) if first is None else place(first[0])
 
 
 def place(number: bytes | str) -> tuple[int, int]:
