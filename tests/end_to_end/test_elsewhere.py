@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
 from tests.support.replicas import replicas
 from tests.support.server import Running
@@ -96,3 +98,36 @@ async def test_one_that_has_gone_is_not_waited_for(redis: SharedServer) -> None:
         refused = await get(two.url, f"/v1/responses/{response_id}", 503)
         assert refused["error"]["code"] == "overloaded"
         assert (await get(two.url, "/v1/responses/resp_" + "0" * 32, 404))["error"]["code"] == "response_not_found"
+
+
+async def test_one_that_says_nothing_is_not_waited_for(redis: SharedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millrace.web.elsewhere.HEAD_S", 0.2)
+    with socket.socket() as silent:  # nobody accepts its connections
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with (
+            replicas(1, {"redis": redis.url, "name": "silent"}) as (one,),
+            Redis.from_url(redis.url) as client,
+            asyncio.timeout(PATIENCE_S),
+        ):
+            (now, _) = await client.time()
+            await client.hset("silent:replicas1", "feedface", json.dumps({"address": address, "at": now}))
+            message = ""
+            while "does not answer" not in message:  # Redis may be late on a busy machine
+                refused = await get(one.url, "/v1/responses/resp_feedface" + "0" * 24, 503)
+                message = refused["error"]["message"]
+
+
+async def test_without_redis_what_is_not_here_may_be_elsewhere(redis: SharedServer) -> None:
+    """What is here is shown; nobody knows that the rest is not there."""
+    async with replicas(1, {"redis": redis.url, "name": "unsure"}) as (one,):
+        response_id = await stored(one, "What is a millrace?")
+        await asyncio.to_thread(redis.kill)
+        try:
+            refused = await get(one.url, "/v1/responses/resp_" + "0" * 32, 503)
+            await get(one.url, f"/v1/responses/{response_id}")
+        finally:
+            await asyncio.to_thread(redis.start)
+        assert refused["error"]["code"] == "overloaded"
+        assert refused["error"]["retry_after_ms"] == 1000

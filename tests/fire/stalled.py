@@ -4,7 +4,7 @@
 
 Each pair is a run without stalled readers and one with them, in turns. A stalled reader asks for a long answer and then
 reads nothing, on a socket with a small buffer. Once all of them are stuck, the healthy ones ask, and stream until all
-stalled ones are closed. Ten of these read on when their requests have ended, and so see the close code. Server,
+stalled ones are closed. Five of these read on when their requests have ended, and so see the close code. Server,
 provider and healthy readers are processes of their own; a ratio is the healthy readers' p99 gap between two tokens,
 with stalled readers and without.
 """
@@ -44,9 +44,9 @@ from tests.support.slow_client import SMALL_BUFFER
 MOST_KIB = 512.0
 LATER_S = 5.0  # than the setting by which a stuck reader is given up, at most
 MOST_RATIO = 1.25
-FLOOD = Pace(tokens=20_000)  # all at once: of the answers that stalled readers do not read
+FLOOD = Pace(tokens=60_000)  # all at once: of the answers that stalled readers do not read; no socket holds as much
 RATE, TTFT_S, RAMP_S = 20.0, 0.05, 1.0  # of the answers that healthy readers read
-READ_ON = 10  # stalled readers that do, at last
+READ_ON = 5  # stalled readers that do, at last: fewer than threads, so that none waits for another
 LOOK_S = 0.05
 ESTABLISHED = 1  # a state of TCP, as Linux numbers them
 TRY_AGAIN_LATER = 1013
@@ -127,13 +127,13 @@ class Stage:
         url = f"http://127.0.0.1:{self.port}"
         await self.clients.do("open", port=self.port, connections=healthy, negotiated=False)
         async with aiohttp.ClientSession(url) as http:
-            before = rss(self.pid)
+            before, given_up = rss(self.pid), await _given_up(http)
             readers = await self._stuck(stalled)
             kib = (rss(self.pid) - before) / stalled if stalled else 0.0
             seconds = self.stuck_s + LATER_S + 1
             await set_pace(self.provider_port, Pace(int(RATE * seconds), RATE, TTFT_S))
             asking = {"seed": seed, "fields": {"model": "large"}, "again": None}
-            watching = asyncio.create_task(self._watch(readers, http))
+            watching = asyncio.create_task(self._watch(readers, http, given_up + stalled))
             streamed = await self.clients.do(
                 "paced", tokens=int(RATE * seconds), rate=RATE, ttft_s=TTFT_S, ramp_s=RAMP_S, asking=asking
             )
@@ -156,18 +156,17 @@ class Stage:
             await asyncio.sleep(LOOK_S)
         return readers
 
-    async def _watch(self, readers: list[Stalled], http: aiohttp.ClientSession) -> None:
-        """See when they are closed; have some read on as soon as their requests have ended."""
+    async def _watch(self, readers: list[Stalled], http: aiohttp.ClientSession, when_given_up: float) -> None:
+        """See when they are closed; have some read on once so many requests were given up."""
         if not readers:
             return
         over = time.monotonic() + self.stuck_s + 2 * LATER_S
-        given_up = await _given_up(http)
         reading: list[asyncio.Task[None]] = []
         while any(reader.closed_at is None for reader in readers) and time.monotonic() < over:
             for reader in readers[len(reading) :]:
                 reader.look()
             is_near = not reading and time.monotonic() > readers[0].stuck_at + self.stuck_s - 1
-            if is_near and await _given_up(http) >= given_up + len(readers):
+            if is_near and await _given_up(http) >= when_given_up:
                 reading = [asyncio.create_task(asyncio.to_thread(each.read_on)) for each in readers[:READ_ON]]
             await asyncio.sleep(LOOK_S)
         await asyncio.gather(*reading)

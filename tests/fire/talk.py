@@ -34,6 +34,14 @@ class Told:
     taken_back: bool = False  # some text was
 
 
+class RefusedError(AssertionError):
+    """A WebSocket was told of an error instead of a response."""
+
+    def __init__(self, error: Fields) -> None:
+        super().__init__(f"no terminal: {error}")
+        self.code: str = error["error"]["code"]
+
+
 def body_of(dialect: str, text: str, options: Fields) -> Fields:
     """Return the body of a streamed request in a dialect. Options of Millrace go as it takes them there."""
     own = {"metadata": {f"millrace.{name}": str(value) for name, value in options.items()}}
@@ -47,29 +55,31 @@ def body_of(dialect: str, text: str, options: Fields) -> Fields:
     return {"input": text, "model": "auto", "millrace": options} | ({"stream": True} if dialect == "responses" else {})
 
 
-async def ask(url: str, dialect: str, body: Fields) -> Told:
+async def ask(url: str, dialect: str, body: Fields, key: str = "") -> Told:
     """Ask in a dialect, on a connection of its own, and read to the end."""
+    head = {"Authorization": f"Bearer {key}"} if key else {}
     async with asyncio.timeout(PATIENCE_S):
         if dialect in WEBSOCKETS:
-            return await _over_websocket(url, body, negotiated=dialect == "websocket")
+            return await _over_websocket(url, body, head, negotiated=dialect == "websocket")
         data = io.BytesIO(json.dumps(body).encode())
         async with (
-            aiohttp.ClientSession(headers=HEADERS) as http,
+            aiohttp.ClientSession(headers=HEADERS | head) as http,
             http.post(url + PATHS[dialect], data=data) as answer,
         ):
             raw = await answer.text()
             id_ = answer.headers.get("X-Request-Id", "")
     if answer.status != 200:
         return Told(id=id_, status="failed", text="", code=_code(json.loads(raw)))
-    readers: dict[str, Callable[[str, str], Told]] = {"chat": _chat, "responses": _responses, "messages": _messages}
+    readers: dict[str, Callable[[str, str], Told]] = {"chat": _chat, "responses": of_responses, "messages": _messages}
     return readers[dialect](raw, id_)
 
 
-async def _over_websocket(url: str, body: Fields, *, negotiated: bool) -> Told:
+async def _over_websocket(url: str, body: Fields, head: dict[str, str], *, negotiated: bool) -> Told:
     address = f"{url.replace('http', 'ws', 1)}/v1/responses"
     subprotocols = [Subprotocol("millrace.v1")] if negotiated else None
     events: list[Fields] = []
-    async with connect(address, subprotocols=subprotocols, compression=None, ping_interval=None) as socket:
+    options: Fields = {"subprotocols": subprotocols, "additional_headers": head, "ping_interval": None}
+    async with connect(address, compression=None, **options) as socket:
         await socket.send(json.dumps({"type": "response.create"} | body))
         while not events or events[-1]["type"] not in (*TERMINALS, "error"):
             events.append(json.loads(await socket.recv()))
@@ -77,7 +87,8 @@ async def _over_websocket(url: str, body: Fields, *, negotiated: bool) -> Told:
 
 
 def _of_events(events: list[Fields], *, negotiated: bool) -> Told:
-    assert events[-1]["type"] in TERMINALS, f"no terminal: {events[-1]}"
+    if events[-1]["type"] not in TERMINALS:
+        raise RefusedError(events[-1])
     numbered = [event for event in events if "sequence_number" in event]
     response = check_response(numbered, negotiated=negotiated)
     assert output_of(response) == text_of(numbered)
@@ -91,7 +102,7 @@ def _of_events(events: list[Fields], *, negotiated: bool) -> Told:
     )
 
 
-def _responses(raw: str, _: str) -> Told:
+def of_responses(raw: str, _: str) -> Told:
     return _of_events(_events(raw), negotiated=False)
 
 

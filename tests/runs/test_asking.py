@@ -209,9 +209,9 @@ async def test_a_shadow_takes_no_place_and_nothing_of_a_tenants_limits() -> None
         assert response.ended.statement.cost == cost(SMALL, 50)
         await task
         ledger = SqliteLedger(stage.database)
-        served = await ledger.served(0.0, None)
+        served = await ledger.bills.served(0.0, None)
         assert {tenant: counts.requests for tenant, counts in served.items()} == {"acme": 1}
-        assert await ledger.sessions(0.0, 10) == []
+        assert await ledger.bills.sessions(0.0, 10) == []
         with pytest.raises(MillraceError):
             stage.limiter.admit(owner, Decimal(2), 10)
 

@@ -242,5 +242,5 @@ async def test_what_evidence_has_cost_is_in_the_ledger(store: Store) -> None:
         call(bill, LARGE, StubAttempt(usage=USAGE))
         settle(bill)
     each = (8 * Decimal("2.50") + 20 * Decimal("10.00")) / 1_000_000
-    assert await store.ledger.evidence_cost(1_700_000_000.0) == EvidenceCost(requests=2, dollars=2 * each)
-    assert await store.ledger.evidence_cost(1_700_000_001.0) == EvidenceCost(requests=0, dollars=Decimal(0))
+    assert await store.ledger.bills.evidence_cost(1_700_000_000.0) == EvidenceCost(requests=2, dollars=2 * each)
+    assert await store.ledger.bills.evidence_cost(1_700_000_001.0) == EvidenceCost(requests=0, dollars=Decimal(0))

@@ -193,7 +193,7 @@ async def test_the_ledger_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     old, new = await store.rows()
     assert (old["request_id"], old["session"], old["trimmed_tokens"]) == ("old", "", 0)
     assert new["session"] == "ses_1"
-    (bill,) = await store.ledger.sessions(0.0, most=10)
+    (bill,) = await store.ledger.bills.sessions(0.0, most=10)
     assert (bill.session, bill.tenant, bill.requests) == ("ses_1", REQUEST.tenant, 1)
     store.database.close()
 
@@ -208,15 +208,15 @@ async def test_the_bills_of_sessions(tmp_path: Path) -> None:
     running = store.bill(replace(REQUEST, id="resp_9", session="c"))
     call(running, SMALL, StubAttempt(usage=USAGE), Outcome.RUNNING)
     await store.database.ready()
-    bills = await store.ledger.sessions(0.0, most=10)
+    bills = await store.ledger.bills.sessions(0.0, most=10)
     cost = (USAGE.input_tokens * SMALL.price.input + USAGE.output_tokens * SMALL.price.output) / 10**6
     assert sorted((bill.session, bill.tenant, bill.requests, bill.cost) for bill in bills) == [
         ("a", "t", 2, 2 * cost),
         ("a", "u", 1, cost),
         ("b", "t", 1, cost),
     ]
-    assert len(await store.ledger.sessions(0.0, most=1)) == 1
-    assert await store.ledger.sessions(2e9, most=10) == []
+    assert len(await store.ledger.bills.sessions(0.0, most=1)) == 1
+    assert await store.ledger.bills.sessions(2e9, most=10) == []
     store.database.close()
 
 

@@ -268,6 +268,43 @@ async def test_an_emptied_redis_is_told_again(redis: SharedServer) -> None:
         await one.admit("4")
 
 
+async def test_what_several_workers_have_spent_outlives_redis(redis: SharedServer) -> None:
+    """Each knows of its own alone, and has heard of all."""
+    async with replicas(redis, "workers", tenant=dollars("10")) as (one, other):
+        two = await sibling(one, other)
+        for replica in (one, two, one):
+            (await replica.admit("2")).settle(Decimal(2), 0)
+            await replica.told()
+        await two.told()
+        await one.link.ask(lambda client: client.flushall())
+        await settled(one, two)
+        assert await one.refused("4.5") == await two.refused("4.5") == "budget_exceeded"
+        (await two.admit("3.5")).settle(Decimal(0), 0)
+
+
+async def test_what_a_dead_worker_had_reserved_is_spent(redis: SharedServer) -> None:
+    """The others of its data_dir have not read what it had open."""
+    async with replicas(redis, "worker", tenant=dollars("10")) as (one, other):
+        two = await sibling(one, other)
+        (await one.admit("1")).settle(Decimal(1), 0)
+        await two.admit("6")
+        await two.die()
+        await one.link.ask(lambda client: client.zrem("worker:limits1:replicas", "0/b"))
+        assert await one.refused("4") == "budget_exceeded"
+        (await one.admit("2")).settle(Decimal(2), 0)
+
+
+async def sibling(one: Replica, other: Replica) -> Replica:
+    """Have the other one be a worker on the data_dir of the first one."""
+    assert other.lives is not None
+    other.lives.cancel()
+    await asyncio.wait([other.lives])
+    other.number = one.number
+    other.begin("b")
+    await other.told()
+    return other
+
+
 async def test_with_redis_away_each_has_a_share(redis: SharedServer) -> None:
     """It waits for nothing. Afterwards all that was spent meanwhile counts."""
     async with replicas(redis, "away", tenant=dollars("10"), user=Limits(requests_per_minute=6)) as (one, two):
@@ -278,6 +315,7 @@ async def test_with_redis_away_each_has_a_share(redis: SharedServer) -> None:
                 assert await replica.refused() == "rate_limit_exceeded"  # it may be the only one that finds it away
             one.clock.now += SURELY_S
             for replica in (one, two):
+                await replica.told()  # it asks the others
                 for _ in range(20):
                     with suppress(MillraceError):
                         (await replica.admit("1")).settle(Decimal(1), 0)
@@ -295,6 +333,39 @@ async def test_with_redis_away_each_has_a_share(redis: SharedServer) -> None:
         for replica in (one, two):
             await replica.refused("10")
             assert [total for _, total, _ in replica.account().budgets(replica.account().limits)] == [spent]
+
+
+async def test_who_alone_finds_redis_away_has_no_share(redis: SharedServer) -> None:
+    """The others may be granted all that is left. What it was granted itself it may use."""
+    async with replicas(redis, "alone", tenant=dollars("10")) as (one, two):
+        (await one.admit("1")).settle(Decimal(1), 0)
+        await one.told()
+        asked, lost = [], one.link.ask
+
+        async def they_are_not() -> bool:
+            asked.append(one.clock())
+            return False
+
+        one.shared.are_all_without = they_are_not
+        one.link.ask = gone  # type: ignore[method-assign]
+        one.link._is_away.set()
+        spent = Decimal(1)
+        for _ in range(2):
+            one.clock.now += SURELY_S
+            await one.told()
+            for _ in range(20):
+                with suppress(MillraceError):
+                    (await one.admit("0.5")).settle(Decimal("0.5"), 0)
+                    spent += Decimal("0.5")
+        assert len(asked) >= 1
+        for _ in range(20):
+            with suppress(MillraceError):
+                (await two.admit("0.5")).settle(Decimal("0.5"), 0)
+                spent += Decimal("0.5")
+                await two.told()
+        assert 8 <= spent <= 10
+        one.link.ask = lost  # type: ignore[method-assign]
+        one.link._is_away.clear()
 
 
 async def test_a_hung_redis_delays_one_request(redis: SharedServer) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from redis.exceptions import ResponseError
 
-from millrace.stores.redis.link import CALL_S, RedisAwayError, RedisLink, linked
+from millrace.stores.redis.link import CALL_S, PROBE_EVERY_S, SOON_S, RedisAwayError, RedisLink, linked
+from tests.support.proxy import proxy_to
 from tests.support.shared_servers import SharedServer, free_port, postgres_server, redis_server
 
 
@@ -62,6 +63,23 @@ async def test_one_that_hangs_delays_a_call_by_its_deadline_and_the_next_not_at_
             redis.go_on()
         await returned(link)
         assert await link.ask(lambda client: client.get("x")) is None
+
+
+async def test_one_that_is_slow_is_away_until_it_answers_soon(redis: SharedServer) -> None:
+    """Else each call in between would wait for its deadline, again and again."""
+    async with proxy_to(redis.url) as slow:
+        slow.to_client.latency_s = 2 * SOON_S
+        async with linked(slow.url.replace("http", "redis", 1), "slow") as link:
+            told = asyncio.Event()
+            link.on_return(told.set)
+            with pytest.raises(RedisAwayError):
+                await link.ask(lambda client: client.get("x"), within_s=SOON_S)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5 * PROBE_EVERY_S):
+                    await told.wait()
+            assert link.is_away
+            slow.calm()
+            await returned(link)
 
 
 async def test_a_wrong_command_is_an_error_of_ours_and_does_not_count_as_away(redis: SharedServer) -> None:

@@ -67,7 +67,7 @@ def control_of(
         await deletions.read()
         await then()
 
-    control = CacheEntries(database, PairJudge(Hashing()), SqliteLedger(database), heeded, ttl_s=ttl_s, wall=wall)
+    control = CacheEntries(database, PairJudge(Hashing()), SqliteLedger(database).bills, heeded, ttl_s=ttl_s, wall=wall)
     ready(database)
     return control
 

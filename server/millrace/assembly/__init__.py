@@ -28,8 +28,8 @@ from millrace.assembly.opened import (
     embeddings_upstream,
     evidence_reports,
     judge,
-    kept_ledger,
     key_store,
+    ledger_bills,
     ledger_rows,
     living,
     optional_parts,
@@ -75,6 +75,7 @@ from millrace.settings.changes import Source
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.batches import SqliteBatches
+from millrace.stores.bills import Bills
 from millrace.stores.database import MEMORY, QUEUE_BYTES, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.handover import Handover
@@ -104,8 +105,8 @@ __all__ = [
     "embeddings_upstream",
     "evidence_reports",
     "judge",
-    "kept_ledger",
     "key_store",
+    "ledger_bills",
     "ledger_rows",
     "living",
     "optional_parts",
@@ -144,7 +145,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         spool = await identity(database) if settings.shared.redis or settings.shared.postgres else ""
         shared = await parts.enter_async_context(sharing(settings.shared, database, spool, WALL, workers.once))
         looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
-        rows, past = LedgerRows(looked_at), SqlitePast(looked_at)
+        rows, past, bills = LedgerRows(looked_at), SqlitePast(looked_at), Bills(looked_at)
         link = await parts.enter_async_context(linking(settings.shared))
         exact = caches.exact_cache(settings, database, WALL)
         keyring = Keyring(may_be_open=settings.server.host in LOOPBACK, defaults=limits_of(settings.limits))
@@ -206,9 +207,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
-        await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
+        shared_limits = await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
         cache = caches.cache_entries(
-            settings.cache, database, embedders, ledger, partial(_heed, deletions, database, present), WALL
+            settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
         )
         asking = Asking(funnels, limiter, CLOCK, settings.evidence.dollars_per_day)
         learned = judging.evidence_of(
@@ -238,7 +239,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             max_running=settings.server.max_running,
             traced=watched.traced,
         )
-        reports = judging.reports_of(settings.evidence, settings.cache, judged, ledger, WALL)
+        reports = judging.reports_of(settings.evidence, settings.cache, judged, bills, WALL)
         router_reports = router.reports_of(settings.router, routed, WALL)
         live_settings = LiveSettings(
             settings,
@@ -260,6 +261,8 @@ async def assembled(  # noqa: PLR0915 - all parts
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         with_limits, traced = gate.keyring.with_limits, watched.traced
         elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, epoch, CLOCK))
+        if shared_limits is not None and elsewhere is not None:
+            shared_limits.are_all_without = elsewhere.are_all_without_redis
         intake = Intake(
             funnels,
             runs,
@@ -301,6 +304,7 @@ async def assembled(  # noqa: PLR0915 - all parts
                 funnels,
                 common.places,
                 None if workers.others is None else lambda: workers.first.is_here,
+                shared,
             )
         )
         live_settings.dashboard = dashboard

@@ -1,51 +1,52 @@
-"""Opens the ledger of a folder to look back at it, and makes rules of settings."""
+"""Opens the ledger to look back at it, and makes rules of settings."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from millrace.accounts.replay import Rules
 from millrace.accounts.replays import MOST_JUDGED, Known, Replays
 from millrace.accounts.reports import LeversReports
 from millrace.accounts.world import CacheRules
 from millrace.assembly.models import catalog
+from millrace.assembly.opened import ledger_of
+from millrace.assembly.postgres import ALONE
 from millrace.caches.decision.mix import shipped
 from millrace.caches.embedders import weights
 from millrace.caches.learning.knowledge import log_odds_of
 from millrace.funnel.routing.labels import Separation
 from millrace.funnel.routing.learned import Learned
 from millrace.funnel.routing.promises import Promised
-from millrace.settings import Settings
-from millrace.stores.database import FILE, SqliteDatabase
+from millrace.settings import Settings, SharedSettings
 from millrace.stores.evidence import SqliteEvidence
-from millrace.stores.ledger import SqliteLedger
 from millrace.stores.past import SqlitePast
 from millrace.stores.router import SqliteRouter
 from millrace.types import Tier
 
 WALL = time.time
+READY_S = 30.0
 
 
 @asynccontextmanager
-async def levers_reports(data_dir: str, settings: Settings | None) -> AsyncIterator[LeversReports]:
-    """Open what past requests have cost and saved; no server is needed, or disturbed.
+async def levers_reports(
+    data_dir: str, settings: Settings | None, shared: SharedSettings = ALONE
+) -> AsyncIterator[LeversReports]:
+    """Open what past requests have cost and saved, in PostgreSQL or a folder; no server is needed, or disturbed.
 
     `settings` have the large model's price today, for rows of an earlier version.
     """
     standard = None if settings is None else catalog(settings).large.price
-    async with _opened(data_dir) as database:
+    async with ledger_of(data_dir, shared) as database:
         yield LeversReports(SqlitePast(database), WALL, standard)
 
 
 @asynccontextmanager
-async def replays(data_dir: str, settings: Settings) -> AsyncIterator[Replays]:
+async def replays(data_dir: str, settings: Settings, shared: SharedSettings = ALONE) -> AsyncIterator[Replays]:
     """Open what past requests were decided by, to be decided again; no server is needed, or disturbed."""
-    async with _opened(data_dir) as database:
+    async with ledger_of(data_dir, shared) as database:
         evidence = SqliteEvidence(database, keep_days=settings.evidence.keep_days, wall=WALL)
         router = SqliteRouter(database, wall=WALL)
-        await database.ready()
+        await database.commit(lambda _: None, within_s=READY_S)  # their tables are made
 
         async def known() -> Known:
             return Known(
@@ -88,16 +89,3 @@ def rules_of(settings: Settings) -> Rules:
         ),
         checks_off=frozenset(settings.checks.off),
     )
-
-
-@asynccontextmanager
-async def _opened(data_dir: str) -> AsyncIterator[SqliteDatabase]:
-    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
-        raise FileNotFoundError("it has no database yet")
-    database = await asyncio.to_thread(SqliteDatabase, data_dir)
-    try:
-        SqliteLedger(database)  # which adds what a table of an earlier version lacks
-        await database.ready()
-        yield database
-    finally:
-        await asyncio.to_thread(database.close)

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from millrace.assembly.background import running
+from millrace.assembly.postgres import ALONE, opened_postgres, spending_of
 from millrace.memory import MemoryBudget
 from millrace.ports import Clock
 from millrace.pricing import NANODOLLAR, ZERO
 from millrace.principal import Key, LimitRules, Limits
-from millrace.settings import BudgetsSettings, LimitSettings, LimitsSettings, Settings
+from millrace.settings import BudgetsSettings, LimitSettings, LimitsSettings, Settings, SharedSettings
 from millrace.stores.accounts import Today
 from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.handover import Handover
 from millrace.stores.keys import StoredKeys
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.limits import MOST_BYTES, MemoryLimiter
-from millrace.stores.spending import SqliteSpending
+from millrace.stores.spending import Nanodollars, SqliteSpending
 from millrace.types import EVIDENCE_TENANT
 from millrace.types.budget import AccountKind, AccountName, Period, Spent, Step, Steps, step_at
 from millrace.upstreams.webhook import PAUSES_S, Webhook
@@ -133,15 +134,33 @@ def budget_lines(
     return sorted(lines, key=lambda line: ([*AccountKind].index(line.account.kind), line.account, line.period))
 
 
-async def read_budgets(settings: Settings, data_dir: str, now: float) -> list[BudgetLine]:
-    """Return all budgets as they are on the disk; no server is needed, or disturbed."""
-    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
-        raise FileNotFoundError("it has no database yet")
+async def read_budgets(
+    settings: Settings, data_dir: str, now: float, shared: SharedSettings = ALONE
+) -> list[BudgetLine]:
+    """Return all budgets as they are in PostgreSQL or on the disk; no server is needed, or disturbed.
+
+    What running requests have reserved is always that of the data_dir.
+    """
+    today = Today.at(now)
+    async with opened_postgres(shared) as remote:
+        keys: list[Key] = []
+        spent: Mapping[AccountName, Spent] = {}
+        reserved: Mapping[AccountName, int] = {}
+        if await asyncio.to_thread(Path(data_dir, FILE).exists):
+            keys, spent, reserved = await _on_disk(data_dir, today)
+        elif remote is None:
+            raise FileNotFoundError("it has no database yet")
+        if remote is not None:
+            keys, spent = await StoredKeys(remote).load(), await spending_of(remote).all_spent(today)
+        return budget_lines(spent, reserved, keys, settings)
+
+
+async def _on_disk(data_dir: str, today: Today) -> tuple[list[Key], dict[AccountName, Spent], Nanodollars]:
+    """Return the keys, and what each account has spent and reserved."""
     database = await asyncio.to_thread(SqliteDatabase, data_dir)
     try:
         keys, _, spending = StoredKeys(database), SqliteLedger(database), SqliteSpending(database)
         await database.ready()
-        spent, reserved = await spending.all_spent(Today.at(now))
-        return budget_lines(spent, reserved, await keys.load(), settings)
+        return await keys.load(), *await spending.all_spent(today)
     finally:
         await asyncio.to_thread(database.close)

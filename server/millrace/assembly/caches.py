@@ -17,10 +17,9 @@ from millrace.caches.pairs import PairJudge
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.memory import MemoryBudget
-from millrace.ports import Clock
+from millrace.ports import Clock, HitCounts
 from millrace.settings import CacheSettings, Settings
 from millrace.stores.database import MEMORY, SqliteDatabase
-from millrace.stores.ledger import SqliteLedger
 from millrace.upstreams.connections import Connections
 
 CALL_S = 10.0  # for an embedder to answer; what comes too late for a lookup is there for the store
@@ -100,12 +99,12 @@ def cache_entries(
     settings: CacheSettings,
     database: SqliteDatabase,
     embedders: Embedders,
-    ledger: SqliteLedger,
+    hits: HitCounts,
     heeded: Callable[[int], Awaitable[None]],
     wall: Clock,
 ) -> CacheEntries:
     """Return what an operator asks of the caches. `heeded` returns once a deletion is heeded wherever it must be."""
-    return CacheEntries(database, judge_of(settings, embedders), ledger, heeded, ttl_s=settings.ttl_s, wall=wall)
+    return CacheEntries(database, judge_of(settings, embedders), hits, heeded, ttl_s=settings.ttl_s, wall=wall)
 
 
 def renewal(

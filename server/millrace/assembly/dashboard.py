@@ -9,6 +9,7 @@ from millrace.accounts.dashboard.dashboard import Dashboard
 from millrace.accounts.dashboard.rollups import Rollups
 from millrace.assembly.background import running
 from millrace.assembly.budgets import BudgetLine, budget_lines, limits_of, rules_of
+from millrace.assembly.postgres import Shared
 from millrace.evidence.report import Reports
 from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.report import RouterReports
@@ -39,6 +40,7 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
     funnels: Funnels,
     places: Shares,
     is_first: Callable[[], bool] | None,
+    shared: Shared | None,
 ) -> AsyncIterator[Dashboard]:
     """Add up requests as they end, and show that. `settings` returns those that hold now."""
 
@@ -49,7 +51,10 @@ async def dashboard_of(  # noqa: PLR0913, PLR0917 - what it reads
         now, known = settings(), await keys.load()
         if not _has_budgets(now, known):
             return []
-        spent, reserved = await spending.all_spent(Today.at(WALL()))
+        today = Today.at(WALL())
+        spent, reserved = await spending.all_spent(today)
+        if shared is not None:
+            spent = await shared.spending.all_spent(today)
         return await asyncio.to_thread(lambda: [*map(_shown, budget_lines(spent, reserved, known, now))])
 
     store, past = StoredRollups(database), SqlitePast(database)

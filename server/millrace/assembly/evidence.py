@@ -20,8 +20,8 @@ from millrace.funnel.funnels import Funnels
 from millrace.memory import MemoryBudget
 from millrace.ports import AskAgain, Backlog, Clock, EvidenceStore, Learner, Student
 from millrace.settings import CacheSettings, EvidenceSettings, Settings
+from millrace.stores.bills import Bills
 from millrace.stores.evidence import SqliteEvidence
-from millrace.stores.ledger import SqliteLedger
 from millrace.types import Finish, FinishReason, Request, Verdict
 
 FEW = 4  # running requests beside which samples are judged in any case
@@ -90,10 +90,10 @@ def promises_of(evidence: EvidenceSettings, cache: CacheSettings) -> Promises:
 
 
 def reports_of(
-    evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvidence, ledger: SqliteLedger, wall: Clock
+    evidence: EvidenceSettings, cache: CacheSettings, judged: SqliteEvidence, bills: Bills, wall: Clock
 ) -> Reports:
     """Return what reports on what was judged."""
-    return Reports(judged, ledger, promises_of(evidence, cache), wall, HARD)
+    return Reports(judged, bills, promises_of(evidence, cache), wall, HARD)
 
 
 def measured_by(funnels: Funnels) -> Callable[[Request, str], Awaitable[Verdict]]:

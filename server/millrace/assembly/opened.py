@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ from typing import TypeVar
 from millrace.assembly import caches, evidence as judging, models, router
 from millrace.assembly.live import asked
 from millrace.assembly.models import Served
-from millrace.assembly.postgres import keys_of, opened_postgres
+from millrace.assembly.postgres import ALONE, keys_of, opened_postgres
 from millrace.caches.deletions import heeded_by_all
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.chosen import Embedders
@@ -26,9 +26,12 @@ from millrace.ports import CacheControl, EmbeddingsUpstream, KeyStore, Rows
 from millrace.runs.embeddings import EmbeddingModel
 from millrace.settings import CacheSettings, EvidenceSettings, RouterSettings, ServerSettings, Settings, SharedSettings
 from millrace.stores import processes
+from millrace.stores.bills import Bills
 from millrace.stores.database import FILE, SqliteDatabase
 from millrace.stores.evidence import SqliteEvidence
 from millrace.stores.ledger import SqliteLedger
+from millrace.stores.ledger_rows import LedgerRows
+from millrace.stores.queries import Queries
 from millrace.stores.reloads import SqliteReloads
 from millrace.stores.router import SqliteRouter
 from millrace.upstreams.connections import Connections
@@ -36,7 +39,6 @@ from millrace.wire.reload import Reloaded
 
 S = TypeVar("S")
 CLOCK, WALL = time.monotonic, time.time
-ALONE = SharedSettings()
 
 
 @asynccontextmanager
@@ -46,18 +48,39 @@ async def key_store(data_dir: str, shared: SharedSettings = ALONE) -> AsyncItera
         yield keys
 
 
-def kept_ledger(data_dir: str) -> AbstractAsyncContextManager[SqliteLedger]:
-    """Open the ledger that is kept in a folder; no server is needed, or disturbed."""
-    return _kept(data_dir, SqliteLedger)
+@asynccontextmanager
+async def ledger_of(data_dir: str, shared: SharedSettings = ALONE) -> AsyncIterator[Queries]:
+    """Open the ledger of all replicas in PostgreSQL, or that of a folder, beside a server or without one.
+
+    Raises `FileNotFoundError` if the folder has none.
+    """
+    async with opened_postgres(shared) as remote:
+        if remote is not None:
+            yield remote
+            return
+        if not await asyncio.to_thread(Path(data_dir, FILE).exists):
+            raise FileNotFoundError("it has no database yet")
+
+        def opened(database: SqliteDatabase) -> SqliteDatabase:
+            SqliteLedger(database)  # which adds what a table of an earlier version lacks
+            return database
+
+        async with _kept(data_dir, opened) as database:
+            yield database
 
 
 @asynccontextmanager
-async def ledger_rows(data_dir: str) -> AsyncIterator[Rows]:
-    """Open the rows of the ledger that is kept in a folder, to be read and deleted, beside a server or without one."""
-    if not await asyncio.to_thread(Path(data_dir, FILE).exists):
-        raise FileNotFoundError("it has no database yet")
-    async with kept_ledger(data_dir) as ledger:
-        yield ledger.rows
+async def ledger_bills(data_dir: str, shared: SharedSettings = ALONE) -> AsyncIterator[Bills]:
+    """Open what the ledger adds up."""
+    async with ledger_of(data_dir, shared) as database:
+        yield Bills(database)
+
+
+@asynccontextmanager
+async def ledger_rows(data_dir: str, shared: SharedSettings = ALONE) -> AsyncIterator[Rows]:
+    """Open the rows of the ledger, to be read and deleted."""
+    async with ledger_of(data_dir, shared) as database:
+        yield LedgerRows(database)
 
 
 @asynccontextmanager
@@ -72,7 +95,7 @@ async def cache_control(data_dir: str, settings: CacheSettings) -> AsyncIterator
 
         def opened(database: SqliteDatabase) -> CacheEntries:
             heeded = partial(heeded_by_all, database, partial(processes.living, data_dir))
-            return caches.cache_entries(settings, database, embedders, SqliteLedger(database), heeded, WALL)
+            return caches.cache_entries(settings, database, embedders, SqliteLedger(database).bills, heeded, WALL)
 
         async with _kept(data_dir, opened) as control:
             yield control
@@ -88,7 +111,8 @@ async def evidence_reports(
 
     def opened(database: SqliteDatabase) -> Reports:
         judged = SqliteEvidence(remote or database, keep_days=evidence.keep_days, wall=WALL)
-        return judging.reports_of(evidence, cache, judged, SqliteLedger(database), WALL)
+        bills = SqliteLedger(database).bills if remote is None else Bills(remote)
+        return judging.reports_of(evidence, cache, judged, bills, WALL)
 
     async with opened_postgres(shared) as remote, _kept(data_dir, opened) as reports:
         yield reports

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from millrace.stores.postgres.copies import Compared as Compared, Copy  # noqa: PLC0414 - a command names it
     from millrace.stores.postgres.database import PostgresDatabase
     from millrace.stores.postgres.shipper import Shipper
+    from millrace.stores.postgres.spending import PostgresSpending
+
+ALONE = SharedSettings()
 
 
 class Shared(NamedTuple):
@@ -33,6 +36,7 @@ class Shared(NamedTuple):
 
     database: "PostgresDatabase"
     shipper: "Shipper"
+    spending: "PostgresSpending"
 
 
 @asynccontextmanager
@@ -52,7 +56,7 @@ async def sharing(
         assert database is not None
         shipper = Shipper(local, database, spool, wall)
         async with running(once(shipper.run)):
-            yield Shared(database, shipper)
+            yield Shared(database, shipper, spending_of(database))
 
 
 @asynccontextmanager
@@ -68,6 +72,13 @@ async def opened_postgres(shared: SharedSettings) -> AsyncIterator["PostgresData
         yield database
     finally:
         await asyncio.to_thread(database.close)
+
+
+def spending_of(remote: "PostgresDatabase") -> "PostgresSpending":
+    """Return what reads what accounts have spent at all replicas."""
+    from millrace.stores.postgres.spending import PostgresSpending  # noqa: PLC0415 - only where it is used
+
+    return PostgresSpending(remote)
 
 
 def keys_of(local: SqliteDatabase, remote: "PostgresDatabase | None") -> KeyStore:

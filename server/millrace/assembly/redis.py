@@ -23,6 +23,7 @@ from millrace.web.elsewhere import Elsewhere
 if TYPE_CHECKING:
     from millrace.stores.redis.entries import SharedSemantic
     from millrace.stores.redis.exact import SharedExactCache
+    from millrace.stores.redis.limits import SharedLimits
     from millrace.stores.redis.link import RedisLink
     from millrace.stores.redis.replicas import RedisReplicas
 
@@ -136,10 +137,10 @@ async def sharing_limits(
     epoch: str,
     present: Processes | None,
     clock: Clock,
-) -> AsyncIterator[None]:
+) -> AsyncIterator["SharedLimits | None"]:
     """Count limits together with the other replicas, and have each step of a budget told once."""
     if link is None:
-        yield
+        yield None
         return
     from millrace.stores.redis.limits import SharedLimits  # noqa: PLC0415 - only where it is used
 
@@ -147,4 +148,4 @@ async def sharing_limits(
     limiter.on_reached = shared.told_once(limiter.on_reached)
     await shared.begin(await asyncio.to_thread(present.others) if present else ())
     async with running(shared.run()):
-        yield
+        yield shared

@@ -11,7 +11,9 @@ from rich.text import Text
 
 from millrace.assembly.budgets import BudgetLine, read_budgets
 from millrace.cli import configuration
+from millrace.cli.db import check_fitness
 from millrace.cli.printed import plain, wide
+from millrace.settings import SharedSettings
 from millrace.types.budget import AccountKind
 
 _STYLES = {"warn": "yellow", "small": "dark_orange", "cache": "red"}
@@ -38,10 +40,13 @@ def budgets(
     is reserved is what running requests have booked. A running server need not be asked, and is not disturbed.
     """
     settings = configuration.load(config)
-    folder = settings.server.data_dir if data_dir is None else data_dir
+    folder, shared = settings.server.data_dir, settings.shared
+    if data_dir is not None:
+        folder, shared = data_dir, SharedSettings()
+    check_fitness(shared)
     lines = configuration.run_on(
         folder,
-        partial(read_budgets, settings, folder, time.time()),
+        partial(read_budgets, settings, folder, time.time(), shared),
         endpoint="/v1/responses, whose headers say what is left",
         nothing="no ledger",
         unable="cannot read",

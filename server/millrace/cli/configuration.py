@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from millrace import settings
-from millrace.settings import IN_MEMORY, CacheSettings, Fault, Settings, SettingsError
+from millrace.settings import IN_MEMORY, CacheSettings, Fault, Settings, SettingsError, SharedSettings
 
 BAD_CONFIG, NOT_DONE = 2, 3  # exit codes
 DEFAULT = Path("millrace.toml")
@@ -44,12 +44,19 @@ def read(config: Path, host: str | None = None, port: int | None = None) -> Sett
     return settings.load(config, os.environ, {path: text for path, text in flags.items() if text is not None})
 
 
-def data_dir(config: Path) -> str:
-    """Return the data folder that a file names, whatever else is wrong with it, such as keys that are set elsewhere."""
+def ledger_place(config: Path, data_dir: str | None) -> tuple[str, SharedSettings]:
+    """Return the data folder that a file names, and what it shares: the ledger is in PostgreSQL, where one is named.
+
+    Whatever else is wrong with the file, such as keys that are set elsewhere, is of no interest. Where `data_dir` is
+    given, it is looked at alone.
+    """
+    if data_dir is not None:
+        return data_dir, SharedSettings()
     try:
-        return settings.data_dir_of(config)
+        folder, shared = settings.data_dir_of(config), settings.shared_of(config)
     except SettingsError as error:
         exit_with_faults(error.faults, str(config))
+    return folder, shared
 
 
 def cache_settings(config: Path) -> CacheSettings:

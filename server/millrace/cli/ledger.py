@@ -20,6 +20,7 @@ from millrace import assembly
 from millrace.accounts.told import at, cents, who, whole, why
 from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
+from millrace.cli.db import check_fitness
 from millrace.cli.keys import data_dir_option
 from millrace.cli.ledger_lines import HEAD, STYLES, line
 from millrace.cli.printed import plain, print_json, wide
@@ -198,10 +199,11 @@ def prune(*, before: float | None, keep_days: int | None, yes: bool, config: Pat
 
 def on_rows(config: Path, data_dir: str | None, work: Callable[[Rows], Awaitable[T]]) -> T:
     """Run what reads the ledger, or exit with why it cannot."""
-    folder = configuration.data_dir(config) if data_dir is None else data_dir
+    folder, shared = configuration.ledger_place(config, data_dir)
+    check_fitness(shared)
 
     async def run() -> T:
-        async with assembly.ledger_rows(folder) as rows:
+        async with assembly.ledger_rows(folder, shared) as rows:
             return await work(rows)
 
     return configuration.run_on(

@@ -29,6 +29,7 @@ Write = Callable[[list[LedgerEntry]], None]
 
 TIMES = ("opened_at", "ended_at")
 DOLLARS = ("cost_usd", "saved_usd")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # as spreadsheets see them at the begin of a cell
 NESTED = ("baseline", "calls", "story", "shape")  # as JSON, in columns
 COUNTS = (
     *("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"),
@@ -138,7 +139,10 @@ def _cell(name: str, value: Any) -> str:
         return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds")
     if name in NESTED:
         return _json(value)
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    text = str(value)  # names that clients give among them, which no spreadsheet may take for a formula
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULAS) else text
 
 
 def _json(value: Any) -> str:

@@ -16,9 +16,11 @@ from rich.text import Text
 from millrace.assembly import accounts
 from millrace.cli import configuration, waterfall
 from millrace.cli.cache import json_option, tenant_option
+from millrace.cli.db import check_fitness
 from millrace.cli.evidence import Ago
 from millrace.cli.keys import data_dir_option
 from millrace.cli.printed import plain, print_report
+from millrace.settings import SharedSettings
 from millrace.wire import evidence, levers as wire
 
 GROUPS = 20  # that are shown; --json has them all
@@ -75,12 +77,15 @@ def reading(what: str) -> Progress:
 
 def _report(config: Path, data_dir: str | None, ago_s: float, tenant: str | None, by: str | None) -> wire.LeversReport:
     loaded = configuration.load(config) if data_dir is None else None
-    folder = loaded.server.data_dir if loaded is not None else str(data_dir)
+    folder, shared = str(data_dir), SharedSettings()
+    if loaded is not None:
+        folder, shared = loaded.server.data_dir, loaded.shared
+    check_fitness(shared)
 
     async def run() -> wire.LeversReport:
         with reading("reading the ledger") as progress:
             bar = progress.add_task("", total=None)
-            async with accounts.levers_reports(folder, loaded) as reports:
+            async with accounts.levers_reports(folder, loaded, shared) as reports:
                 return await reports.report(
                     time.time() - ago_s,
                     tenant,

@@ -16,10 +16,11 @@ from millrace import settings
 from millrace.assembly import accounts
 from millrace.cli import configuration
 from millrace.cli.cache import json_option, tenant_option
+from millrace.cli.db import check_fitness
 from millrace.cli.evidence import Ago
 from millrace.cli.levers import reading
 from millrace.cli.printed import print_report
-from millrace.settings import Override, Settings, SettingsError
+from millrace.settings import Override, Settings, SettingsError, SharedSettings
 from millrace.wire import evidence, replay as wire
 
 SETTINGS = {
@@ -121,12 +122,13 @@ def _report(
     ago_s: float,
     tenant: str | None,
 ) -> wire.ReplayReport:
-    folder = now.server.data_dir if data_dir is None else data_dir
+    folder, shared = (now.server.data_dir, now.shared) if data_dir is None else (data_dir, SharedSettings())
+    check_fitness(shared)
 
     async def run() -> wire.ReplayReport:
         with reading("reading the ledger twice") as progress:
             bar = progress.add_task("", total=None)
-            async with accounts.replays(folder, now) as replays:
+            async with accounts.replays(folder, now, shared) as replays:
                 return await replays.report(
                     time.time() - ago_s,
                     accounts.rules_of(now),

@@ -1,7 +1,5 @@
 """`millrace sessions`: what the latest sessions have cost, from the ledger."""
 
-import asyncio
-import sqlite3
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +7,11 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from millrace.assembly import kept_ledger
+from millrace.assembly import ledger_bills
 from millrace.cli import configuration
+from millrace.cli.db import check_fitness
 from millrace.cli.keys import data_dir_option
 from millrace.cli.printed import plain, wide
-from millrace.settings import IN_MEMORY, Fault
 from millrace.types import SessionBill
 
 DAY_S = 24 * 3600
@@ -29,9 +27,8 @@ def sessions(days: int, last: int, config: Path, data_dir: str | None) -> None:
 
     `cached` is the input that providers have read from their prompt caches, and its share.
     """
-    folder = configuration.load(config).server.data_dir if data_dir is None else data_dir
     table = Table("session", "tenant", "last request", "requests", "input", "cached", "output", "cost", "saved")
-    for bill in _bills(folder, days, last):
+    for bill in _bills(config, data_dir, days, last):
         share = f" ({bill.cached_input_tokens / bill.input_tokens:.0%})" if bill.cached_input_tokens else ""
         counts = (bill.requests, bill.input_tokens, f"{bill.cached_input_tokens}{share}", bill.output_tokens)
         at = datetime.fromtimestamp(bill.last_at, UTC).strftime("%Y-%m-%d %H:%M")
@@ -40,15 +37,12 @@ def sessions(days: int, last: int, config: Path, data_dir: str | None) -> None:
     wide().print(table)
 
 
-def _bills(folder: str, days: int, last: int) -> list[SessionBill]:
-    async def read() -> list[SessionBill]:
-        async with kept_ledger(folder) as ledger:
-            return await ledger.sessions(time.time() - days * DAY_S, last)
+def _bills(config: Path, data_dir: str | None, days: int, last: int) -> list[SessionBill]:
+    folder, shared = configuration.ledger_place(config, data_dir)
+    check_fitness(shared)
 
-    if folder == IN_MEMORY:
-        fault = Fault("server.data_dir", f"{IN_MEMORY!r} keeps nothing, so there is no ledger; name a folder")
-        configuration.exit_with_faults([fault], "no ledger")
-    try:
-        return asyncio.run(read())
-    except (OSError, ValueError, sqlite3.Error) as error:
-        configuration.exit_with_faults([configuration.unusable(folder, error)], "cannot read")
+    async def read() -> list[SessionBill]:
+        async with ledger_bills(folder, shared) as bills:
+            return await bills.sessions(time.time() - days * DAY_S, last)
+
+    return configuration.run_on(folder, read, endpoint=None, nothing="no ledger", unable="cannot read the ledger")

@@ -22,12 +22,29 @@ class Replicas(Protocol):
 
     place: str  # of this process
 
+    @property
+    def others(self) -> list[str]:
+        """The URLs of the others that serve, as far as they are known."""
+        ...
+
     def where(self, place: str) -> str | None:
         """Return where a client finds what that process has, in words; None if it is not known to live. No I/O."""
         ...
 
     async def find(self, place: str) -> str | None:
-        """Return the URL of another process, and look for it where it is not known. None for this process."""
+        """Return the URL of another process, and look for it where it is not known.
+
+        None for this one, and for one that is gone. Raises `LookupError` where that cannot be known now.
+        """
+        ...
+
+
+class Peers(Replicas, Protocol):
+    """The other replicas of the service, who share a Redis."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis did not answer when it was last asked."""
         ...
 
 
@@ -35,11 +52,6 @@ class Siblings(Replicas, Protocol):
     """The other workers of the server."""
 
     count: int  # that are to live, with this one
-
-    @property
-    def others(self) -> list[str]:
-        """The URLs of the others that serve."""
-        ...
 
     async def first(self) -> str | None:
         """Return the URL of the one that does what must be done once; None for this one.

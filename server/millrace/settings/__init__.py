@@ -1,7 +1,7 @@
 """The configuration: its sections, and how a file and the environment become them."""
 
 from millrace.settings.faults import Fault, Override, SettingsError
-from millrace.settings.reading import ENV_PREFIX, build, data_dir_of, load, section_of
+from millrace.settings.reading import ENV_PREFIX, build, data_dir_of, load, section_of, shared_of
 from millrace.settings.sections import (
     IN_MEMORY,
     BatchSettings,
@@ -58,4 +58,5 @@ __all__ = [
     "data_dir_of",
     "load",
     "section_of",
+    "shared_of",
 ]

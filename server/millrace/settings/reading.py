@@ -19,7 +19,7 @@ from msgspec import NODEFAULT, Struct
 from millrace.settings import price_list
 from millrace.settings.budgets import invalid_budgets, whole_shares
 from millrace.settings.faults import Fault, Override, SettingsError, at, join, listed, origin, split
-from millrace.settings.sections import ServerSettings, Settings
+from millrace.settings.sections import ServerSettings, Settings, SharedSettings
 from millrace.settings.shared import invalid_shared
 from millrace.settings.telemetry import invalid_telemetry
 from millrace.settings.values import invalid_values
@@ -61,6 +61,20 @@ def data_dir_of(path: Path, environ: Mapping[str, str] = os.environ) -> str:
     """Return the folder that a configuration names, whatever else is wrong with it. Raises `SettingsError`."""
     named = environ.get(f"{ENV_PREFIX}SERVER__DATA_DIR") or at(_tree(path), "server", "data_dir")
     return named if isinstance(named, str) else ServerSettings().data_dir
+
+
+def shared_of(path: Path, environ: Mapping[str, str] = os.environ) -> SharedSettings:
+    """Return what a configuration names to be shared, whatever else is wrong with it. Raises `SettingsError`."""
+    tree, faults = _tree(path), list[Fault]()
+    for name, text in environ.items():
+        if name.startswith(f"{ENV_PREFIX}SHARED__"):
+            _override(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), Override(text, name), faults)
+    section = at(tree, "shared")
+    values = _walk(section if isinstance(section, dict) else {}, SharedSettings, "shared", faults)
+    faults += invalid_shared(tree)
+    if faults:
+        raise SettingsError(faults)
+    return msgspec.convert(values, SharedSettings)
 
 
 def build(

@@ -96,16 +96,18 @@ class Elsewhere:
     in_flight: int = 0
     granted: Decimal | None = None  # all dollars that this one may settle and reserve, of all time; None: no bound
     is_alone: bool = False  # they cannot be asked: it is a share of the limits
+    own_day: Decimal = ZERO  # dollars that all processes on this data_dir had spent, when this one had settled `own_at`
+    own_month: Decimal = ZERO
+    own_at: Decimal = ZERO
 
     def on(self, today: Today, before: Today) -> "Elsewhere":
         """Return the same on a later day."""
-        granted = None if self.is_alone else self.granted  # a share is of one day
-        return replace(
-            self,
-            day=ZERO if today.day > before.day else self.day,
-            month=ZERO if today.month > before.month else self.month,
-            granted=granted,
-        )
+        found = replace(self, granted=None) if self.is_alone else self  # a share is of one day
+        if today.day > before.day:
+            found = replace(found, day=ZERO, own_day=ZERO)
+        if today.month > before.month:
+            found = replace(found, month=ZERO, own_month=ZERO)
+        return found
 
 
 NOWHERE = Elsewhere()  # no other replica is known to have any

@@ -10,6 +10,7 @@ from typing import Any
 from millrace.ports import Clock
 from millrace.pricing import NANODOLLAR
 from millrace.pruning import Pruner
+from millrace.stores.bills import SCAN_S, Bills
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger_json import nanodollars, written_calls, written_price, written_shape, written_story
 from millrace.stores.ledger_rows import STAYS, LedgerRows
@@ -19,9 +20,6 @@ from millrace.types import (
     Answered,
     CacheOutcome,
     Entry,
-    EvidenceCost,
-    Served,
-    SessionBill,
     Status,
 )
 
@@ -86,26 +84,10 @@ _INDEXES = (
     "CREATE INDEX IF NOT EXISTS entries_of_batches ON entries (batch, opened_at) WHERE batch != ''",
     f"CREATE INDEX IF NOT EXISTS entries_of_evidence ON entries (opened_at) WHERE tenant = '{EVIDENCE_TENANT}'",
 )
-_SESSIONS = """
-SELECT session, tenant, min(opened_at), max(opened_at), count(*), sum(input_tokens), sum(cached_input_tokens),
-    sum(output_tokens), sum(cost_nanodollars), sum(saved_nanodollars)
-FROM entries WHERE session != '' AND opened_at >= ? AND status != 'open'
-GROUP BY tenant, session ORDER BY max(opened_at) DESC LIMIT ?
-"""
-_SERVED = """
-SELECT tenant, count(*), count(*) FILTER (WHERE cache = 'exact'), count(*) FILTER (WHERE cache = 'semantic'),
-    count(*) FILTER (WHERE cache = 'joined')
-FROM entries WHERE opened_at >= ? AND strategy != ? AND tenant != ? GROUP BY tenant
-"""
-_SERVED_BY = "SELECT count(*) FROM entries WHERE entry_id = ? AND entry_id != ''"
 _ANSWERED = """
 SELECT cache, entry_id, stored_id FROM entries
 WHERE request_id = ? AND tenant = ? AND status != 'open' AND strategy != ?
 """
-# The tenant is written out, as in its index.
-_EVIDENCE = f"""
-SELECT count(*), coalesce(sum(cost_nanodollars), 0) FROM entries WHERE tenant = '{EVIDENCE_TENANT}' AND opened_at >= ?
-"""  # noqa: S608 - a name of our own
 _BATCH_COST = """
 SELECT coalesce(sum(cost_nanodollars), 0), coalesce(sum(saved_nanodollars), 0) FROM entries
 WHERE batch = ? AND batch != ''
@@ -131,7 +113,6 @@ _KILL = (
 _LOCK = "UPDATE entries SET status = status WHERE 0"  # changes nothing; from here on nobody else writes
 ROW_BYTES = 1800  # of a row that waits to be written, about
 ANSWERED_S = 2.0  # for SQLite to find one row, after all that waits
-SPENT_S = 60.0  # for SQLite to add up a day
 DAY_S = 86_400
 
 
@@ -144,6 +125,7 @@ class SqliteLedger:
         """`keep_days`: after so many days rows are deleted; None: not by this process."""
         self.wants_progress = False  # set once another process may count what this one spends
         self.rows = LedgerRows(database)
+        self.bills = Bills(database)
         self._database = database
         self._epoch = epoch
         self._pruner: Pruner | None = None
@@ -192,50 +174,6 @@ class SqliteLedger:
 
         self._database.write(close)
 
-    async def sessions(self, opened_at: float, most: int) -> list[SessionBill]:
-        """Return the bills of the latest sessions, of their requests that were opened since then (Unix seconds)."""
-        return [
-            SessionBill(
-                session=session,
-                tenant=tenant,
-                began_at=began_at,
-                last_at=last_at,
-                requests=requests,
-                input_tokens=input_tokens,
-                cached_input_tokens=cached,
-                output_tokens=output_tokens,
-                cost=cost * NANODOLLAR,
-                saved=saved * NANODOLLAR,
-            )
-            for (
-                session,
-                tenant,
-                began_at,
-                last_at,
-                requests,
-                input_tokens,
-                cached,
-                output_tokens,
-                cost,
-                saved,
-            ) in await self._scan(_SESSIONS, opened_at, most)
-        ]
-
-    async def served(self, since: float, tenant: str | None) -> dict[str, Served]:
-        """Return how many requests the caches have answered, by tenant, of those opened since then (Unix seconds)."""
-        return {
-            whose: Served(requests=requests, exact=exact, semantic=semantic, joined=joined)
-            for whose, requests, exact, semantic, joined in await self._scan(
-                _SERVED, since, EMBEDDINGS, EVIDENCE_TENANT
-            )
-            if tenant in (None, whose)
-        }
-
-    async def served_by(self, entry_id: str) -> int:
-        """Return how many requests a stored answer has answered."""
-        ((count,),) = await self._scan(_SERVED_BY, entry_id)
-        return int(count)
-
     async def answered(self, tenant: str, response_id: str) -> Answered | None:
         """Return where the answer of a tenant's response came from, and where it went; None if none has ended.
 
@@ -250,11 +188,6 @@ class SqliteLedger:
         cache, *entry_ids = row
         return Answered(cache=CacheOutcome(cache), entry_ids=tuple(filter(None, entry_ids)))
 
-    async def evidence_cost(self, since: float) -> EvidenceCost:
-        """Return the cost of what evidence has asked since then (Unix seconds); what is open counts at its highest."""
-        ((requests, nanodollars),) = await self._scan(_EVIDENCE, since)
-        return EvidenceCost(requests=requests, dollars=nanodollars * NANODOLLAR)
-
     async def batch_cost(self, batch_id: str) -> tuple[Decimal, Decimal]:
         """Return what a batch has cost and saved, in dollars; what is open counts at its highest."""
         ((cost, saved),) = await self._scan(_BATCH_COST, batch_id)
@@ -267,7 +200,7 @@ class SqliteLedger:
 
     async def _scan(self, query: str, *values: float | str | None) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = await self._database.scanned(
-            lambda connection: connection.execute(query, values).fetchall(), within_s=SPENT_S
+            lambda connection: connection.execute(query, values).fetchall(), within_s=SCAN_S
         )
         return rows
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.accounts import DAY_S, Today
@@ -54,7 +54,7 @@ _FILL = f"""
 INSERT INTO spent SELECT tenant, CAST(opened_at / {DAY_S} AS INTEGER), key_id, end_user, tag, sum(cost_nanodollars)
 FROM entries WHERE status != 'open' AND cost_nanodollars > 0 GROUP BY 1, 2, 3, 4, 5
 """  # noqa: S608 - names of our own
-_OF = {  # of an account; its tenant is asked for too
+OF = {  # of an account; its tenant is asked for too
     AccountKind.KEY: "key_id = ?",
     AccountKind.TENANT: "'' = ?",
     AccountKind.USER: "end_user = ? AND end_user != ''",
@@ -139,24 +139,19 @@ class SqliteSpending:
         """Return what each account has spent, and what running requests have reserved for each."""
 
         def read(connection: sqlite3.Connection) -> tuple[dict[AccountName, Spent], Nanodollars]:
-            days: Nanodollars = {}
-            months: Nanodollars = {}
             reserved: Nanodollars = {}
             with _one_moment(connection):
-                for *names, day, month in connection.execute(_ALL, (_day(today.day), _day(today.month))):
-                    for name in _accounts(*names):
-                        days[name] = days.get(name, 0) + day
-                        months[name] = months.get(name, 0) + month
+                spent = all_spent(connection, today)
                 for *names, cost in connection.execute(_RESERVED):
                     for name in _accounts(*names):
                         reserved[name] = reserved.get(name, 0) + cost
-            return {name: Spent(days[name] * NANODOLLAR, months[name] * NANODOLLAR) for name in months}, reserved
+            return spent, reserved
 
         return await self._scanned(read)
 
     def prune(self, today: Today) -> None:
         """Delete what no budget asks for any more."""
-        oldest = _day(today.day) - KEPT_DAYS
+        oldest = day_of(today.day) - KEPT_DAYS
         self._database.write(lambda connection: connection.execute("DELETE FROM spent WHERE day < ?", (oldest,)))
 
     async def _scanned(self, read: Callable[[sqlite3.Connection], T]) -> T:
@@ -173,6 +168,17 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(_FILL)
 
 
+def all_spent(connection: Any, today: Today) -> dict[AccountName, Spent]:
+    """Return what each account has spent, from the table of either database."""
+    days: Nanodollars = {}
+    months: Nanodollars = {}
+    for *names, day, month in connection.execute(_ALL, (day_of(today.day), day_of(today.month))):
+        for name in _accounts(*names):
+            days[name] = days.get(name, 0) + day
+            months[name] = months.get(name, 0) + month
+    return {name: Spent(days[name] * NANODOLLAR, months[name] * NANODOLLAR) for name in months}
+
+
 @contextmanager
 def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
     """Have several queries see the same. The connection that writes is in a transaction of its own."""
@@ -187,9 +193,9 @@ def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _spent(connection: sqlite3.Connection, name: AccountName, today: Today, living: frozenset[str]) -> Spent:
-    of, values = _OF[name.kind], (name.tenant, name.name)
+    of, values = OF[name.kind], (name.tenant, name.name)
     query = _SPENT.format(of=of, by=_BY.get(name.kind, ""))
-    days = _day(today.day), name.tenant, _day(today.month), name.name
+    days = day_of(today.day), name.tenant, day_of(today.month), name.name
     ((of_day, of_month),) = connection.execute(query, days)
     query = _OPEN.format(of=of, living=_question_marks(living))
     ((is_open,),) = connection.execute(query, (*living, *values))
@@ -215,7 +221,8 @@ def _accounts(tenant: str, key_id: str, user: str, tag: str) -> Iterator[Account
         yield AccountName(AccountKind.TAG, tenant, tag)
 
 
-def _day(seconds: float) -> int:
+def day_of(seconds: float) -> int:
+    """Return the number of a UTC day, since 1970."""
     return int(seconds // DAY_S)
 
 

@@ -12,17 +12,20 @@ from contextlib import suppress
 from http import HTTPStatus
 
 import aiohttp
+import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millrace.errors import MillraceError
-from millrace.ports.replicas import Replicas, Siblings, place_of
+from millrace.ports.replicas import Peers, Siblings, place_of
 from millrace.web.refusals import refusal
+from millrace.wire import documents
 
 HOP = "millrace-hop"
 CONNECT_S = 2.0
 SIBLING_S = 1.0  # for a worker to answer another one's question
+HEAD_S = 5.0  # for the head of its answer
 SILENT_S = 60.0  # for which the other replica may send nothing: streams have a heartbeat
 _RESPONSE = re.compile("/v1/responses/([^/]+)(/cancel|/input_items)?")
 _OF_BATCHES = re.compile("/v1/(files|batches)(/|$)")
@@ -44,12 +47,17 @@ _OF_A_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-le
 class Elsewhere:
     """Passes requests on: to a sibling, which is a worker of the same server, or to another replica."""
 
-    def __init__(self, place: str, replicas: Replicas | None, siblings: Siblings | None) -> None:
+    def __init__(self, place: str, replicas: Peers | None, siblings: Siblings | None) -> None:
         self.place = place  # of this process
         self.siblings = siblings
         self._replicas = replicas
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENT_S)
         self._http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+
+    @property
+    def redis_is_away(self) -> bool | None:
+        """Whether Redis is; None if none is configured."""
+        return None if self._replicas is None else self._replicas.is_away
 
     async def close(self) -> None:
         """Close all connections."""
@@ -63,7 +71,7 @@ class Elsewhere:
     async def address(self, scope: Scope, path: str) -> str | None:
         """Return the URL of the process that a request is for; None if it is for this one, or for nobody.
 
-        Raises `overloaded` where it is not known for a moment.
+        Raises `overloaded` where it is not known for a moment, and `LookupError` where this one may know it, too.
         """
         named = _RESPONSE.fullmatch(path)
         is_of_batches = self.siblings is not None and _OF_BATCHES.match(path)
@@ -84,11 +92,33 @@ class Elsewhere:
         answer = await self._answer(address, path, scope, receive)
         await answer(scope, receive, send)
 
+    @staticmethod
+    async def unless_missing(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have this process answer. What it does not find another one may have: to come again is what helps."""
+        is_missing = False
+
+        async def sent(message: Message) -> None:
+            nonlocal is_missing
+            is_missing = is_missing or message.get("status") == HTTPStatus.NOT_FOUND
+            if not is_missing:
+                await send(message)
+
+        await app(scope, receive, sent)
+        if is_missing:
+            message = "another replica may have this, and which ones live cannot be asked just now; try again"
+            await refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)(scope, receive, send)
+
     async def of_siblings(self, path: str, headers: Mapping[str, str]) -> list[bytes]:
         """Return what the other workers answer, of those that do within a second."""
         siblings = [] if self.siblings is None else self.siblings.others
         found = await asyncio.gather(*(self._read(f"{address}{path}", headers) for address in siblings))
         return [body for body in found if body is not None]
+
+    async def are_all_without_redis(self) -> bool:
+        """Ask all other replicas that are known whether they find Redis away. One that does not answer may not."""
+        addresses = [] if self._replicas is None else self._replicas.others
+        found = await asyncio.gather(*(self._read(f"{address.rstrip('/')}/healthz", {}) for address in addresses))
+        return all(body is not None and _finds_redis_away(body) for body in found)
 
     async def _read(self, url: str, headers: Mapping[str, str]) -> bytes | None:
         try:
@@ -118,12 +148,22 @@ class Elsewhere:
         has_body = given.get("content-length", "0") != "0" or "transfer-encoding" in given
         body = _received(receive) if has_body else None
         try:
-            found = await self._http.request(scope["method"], url, headers=headers, data=body, allow_redirects=False)
+            async with asyncio.timeout(HEAD_S):
+                found = await self._http.request(
+                    scope["method"], url, headers=headers, data=body, allow_redirects=False
+                )
         except (aiohttp.ClientError, TimeoutError):
             message = "the replica that has this does not answer; try again"
             return refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)
         kept = {name: value for name, value in found.headers.items() if name.lower() not in _OF_A_CONNECTION}
         return StreamingResponse(_body(found), found.status, kept)
+
+
+def _finds_redis_away(health: bytes) -> bool:
+    try:
+        return msgspec.json.decode(health, type=documents.Health).redis == "away"
+    except msgspec.DecodeError:  # of another version
+        return False
 
 
 async def _received(receive: Receive) -> AsyncIterator[bytes]:

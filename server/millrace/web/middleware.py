@@ -65,6 +65,9 @@ class GateMiddleware:
             except MillraceError as error:
                 await refusal(error, scope)(scope, receive, send)
                 return
+            except LookupError:
+                await Elsewhere.unless_missing(self._app, scope, receive, send)
+                return
             if elsewhere is not None and address is not None:
                 await elsewhere.pass_on(address, _path(scope), scope, receive, send)
                 return

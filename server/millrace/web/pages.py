@@ -91,6 +91,8 @@ async def healthz(request: Request) -> Response:
     siblings = None if process.elsewhere is None else process.elsewhere.siblings
     if siblings is not None:
         health.workers = documents.Workers(len(siblings.others) + 1, siblings.count)
+    if process.elsewhere is not None and process.elsewhere.redis_is_away is not None:
+        health.redis = "away" if process.elsewhere.redis_is_away else "ok"
     if _is_verbose(request, process):
         health.memory = _memory(process.memory)
         health.disk = _disk(process.backlog)

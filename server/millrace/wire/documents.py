@@ -119,7 +119,8 @@ class Workers(Struct):
 class Health(Struct):
     """The process is alive. `epoch` identifies it; `running` is the number of requests that run in it.
 
-    `workers` is how many processes of the same server take requests, where there are several.
+    `workers` is how many processes of the same server take requests, where there are several. `redis` is whether Redis
+    answers, where replicas share one.
     """
 
     status: Literal["ok"]
@@ -127,6 +128,7 @@ class Health(Struct):
     epoch: str
     running: int
     workers: Workers | UnsetType = UNSET
+    redis: Literal["ok", "away"] | UnsetType = UNSET
     memory: Memory | UnsetType = UNSET  # with `?verbose`
     disk: Disk | UnsetType = UNSET  # with `?verbose`
     counting: list[Counting] | UnsetType = UNSET  # with `?verbose`

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from millrace.levers import BY_CACHE, NO_MODEL
+from millrace.types import EVIDENCE_TENANT
 
 
 class Step(NamedTuple):
@@ -238,8 +239,62 @@ CREATE TABLE copies (
 )
 """
 
+# What accounts have spent, as SQLite keeps it (`stores/spending.py`), of each data_dir. The triggers come first: while
+# they are made no row arrives, so none is counted twice.
+_SPENT = (
+    """
+    CREATE TABLE spent (
+        tenant TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        spool TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        end_user TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        nanodollars BIGINT NOT NULL,
+        PRIMARY KEY (tenant, day, spool, key_id, end_user, tag)
+    )
+    """,
+    "CREATE INDEX spent_of_users ON spent (tenant, end_user, day) WHERE end_user != ''",
+    "CREATE INDEX spent_of_tags ON spent (tenant, tag, day) WHERE tag != ''",
+    """
+    CREATE FUNCTION add_spent() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    BEGIN
+        INSERT INTO spent AS known
+        SELECT tenant, day, spool, key_id, end_user, tag, sum(cost_nanodollars)
+        FROM added GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(cost_nanodollars) != 0
+        ON CONFLICT (tenant, day, spool, key_id, end_user, tag)
+        DO UPDATE SET nanodollars = known.nanodollars + excluded.nanodollars;
+        RETURN NULL;
+    END
+    $$
+    """,
+    # Of a row that arrives once more, the difference.
+    """
+    CREATE FUNCTION change_spent() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    BEGIN
+        INSERT INTO spent AS known
+        SELECT tenant, day, spool, key_id, end_user, tag, sum(nanodollars) FROM (
+            SELECT tenant, day, spool, key_id, end_user, tag, cost_nanodollars AS nanodollars FROM added
+            UNION ALL SELECT tenant, day, spool, key_id, end_user, tag, -cost_nanodollars FROM gone
+        ) AS changed GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(nanodollars) != 0
+        ON CONFLICT (tenant, day, spool, key_id, end_user, tag)
+        DO UPDATE SET nanodollars = known.nanodollars + excluded.nanodollars;
+        RETURN NULL;
+    END
+    $$
+    """,
+    "CREATE TRIGGER spent_by_added AFTER INSERT ON entries REFERENCING NEW TABLE AS added"
+    " FOR EACH STATEMENT EXECUTE FUNCTION add_spent()",
+    "CREATE TRIGGER spent_by_changed AFTER UPDATE ON entries REFERENCING OLD TABLE AS gone NEW TABLE AS added"
+    " FOR EACH STATEMENT EXECUTE FUNCTION change_spent()",
+    "INSERT INTO spent SELECT tenant, day, spool, key_id, end_user, tag, sum(cost_nanodollars)"
+    " FROM entries GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(cost_nanodollars) != 0",
+)
+_OF_EVIDENCE = f"CREATE INDEX entries_of_evidence ON entries (opened_at) WHERE tenant = '{EVIDENCE_TENANT}'"
+
 STEPS = (
     Step(1, "ledger", (*_LEDGER, _MODEL_OF)),
     Step(2, "rollups of the dashboard", _ROLLUPS),
     Step(3, "keys, responses, evidence and the router", (_KEYS, *_RESPONSES, *_EVIDENCE, *_ROUTER, _COPIES)),
+    Step(4, "spending of accounts", (*_SPENT, _OF_EVIDENCE)),
 )

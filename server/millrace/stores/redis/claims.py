@@ -6,7 +6,7 @@ claim that comes twice, or after Redis was emptied, changes nothing that is righ
 as the limits go, with the claims of all others subtracted. Dollars are whole nanodollars.
 
 Who has not been heard of for `LEASE_S` is dead. What its requests had reserved counts as spent, until its data_dir has
-a process again, whose ledger knows.
+a process again, whose ledger knows. Of a worker that dies beside others it stays spent for the day: theirs do not.
 """
 
 from collections.abc import Sequence
@@ -48,6 +48,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now - {LEASE_S}000, '
 end
 
 local own, own_day, own_month = nil, 0, 0
+local dead_day, dead_month = 0, 0 -- reserved by dead processes of this data_dir
 local spent_day, spent_month = 0, 0 -- by others
 local reserved, requests, tokens, in_flight = 0, 0, 0, 0
 local function forget(field) redis.call('HDEL', KEYS[1], field) end
@@ -64,7 +65,11 @@ for i = 1, #rows, 2 do
         elseif lives[name] then
             reserved = reserved + claim[2] + claim[3]
             in_flight = in_flight + claim[6]
-        elseif name:match('^[^/]*') == spool or claim[9] < tonumber(month) or (claim[2] == 0 and not is_recent) then
+        elseif claim[9] < tonumber(month) or (claim[2] == 0 and not is_recent) then
+            forget(field)
+        elseif name:match('^[^/]*') == spool then
+            if claim[8] == tonumber(day) then dead_day = dead_day + claim[2] end
+            dead_month = dead_month + claim[2]
             forget(field)
         else
             if claim[8] == tonumber(day) then spent_day = spent_day + claim[2] end
@@ -88,7 +93,11 @@ for i = 1, #rows, 2 do
 end
 
 -- What was sent before the last claim, and comes after it, changes nothing: whoever sent it does not wait for it.
-if own and own[10] > given[16] then return {{1, 0, 0, 0, 0, 0, 0, 0}} end
+if own and own[10] > given[16] then return {{1, 0, 0, 0, 0, 0, 0, 0, 0, 0}} end
+
+if own then -- this process has not read what the others of its data_dir had open when they died
+    own_day, own_month = own_day + dead_day, own_month + dead_month
+end
 
 local more = own and math.max(0, settled - own[1]) or 0 -- of the day and month of the last claim, as far as is known
 own_day = math.max(own_day + (own and own[8] == tonumber(day) and more or 0), known_day)
@@ -122,7 +131,10 @@ local claim = {{
 }}
 redis.call('HSET', KEYS[1], 'c:' .. own_name, cmsgpack.pack(claim))
 redis.call('EXPIRE', KEYS[1], {KEPT_S})
-return {{own and 1 or 0, spent_day, spent_month, reserved, booked + ahead, requests, tokens, in_flight}}
+return {{
+    own and 1 or 0, spent_day, spent_month, reserved, booked + ahead, requests, tokens, in_flight,
+    own_day, own_month,
+}}
 """
 
 
@@ -168,6 +180,8 @@ class Granted(NamedTuple):
     requests: int  # of the other replicas
     tokens: int
     in_flight: int
+    own_day: int  # spent by this data_dir
+    own_month: int
 
 
 def granted(reply: Sequence[int]) -> Granted:

@@ -13,11 +13,11 @@ import msgspec
 from redis.asyncio import Redis
 
 from millrace.ports import Clock, ExactCache
-from millrace.stores.redis.link import RedisAwayError, RedisLink
+from millrace.stores.redis.link import SOON_S, RedisAwayError, RedisLink
 from millrace.types import Answer, StoredAnswer
 
 FORM = b"exact1"  # of what is kept; another form gets another name
-LOOKUP_S = 0.1  # for Redis to answer; a model says its first word after about twice that time
+LOOKUP_S = SOON_S  # for Redis to answer; a model says its first word after about twice that time
 SEND_S = 5.0
 MOST = 1 << 20  # bytes of an answer that others are told
 WAITING = 8 << 20  # bytes of answers that wait to be sent

@@ -4,16 +4,18 @@ One call is under way at a time. It carries the claims of all accounts that have
 two where one was just under way, and what is settled or reserved meanwhile waits for nothing. What a running answer
 reserves later is claimed ahead of it: a share of what nobody else needs.
 
-While Redis is away each replica goes on with what it has ahead, and soon with a share of the limits. So it does for a
-while after Redis was emptied, until all replicas have told what they have.
+While Redis is away each replica goes on with what it has ahead, and with a share of the limits once all replicas say
+that they find it away: those that still reach it may give each other the rest. So they go on for a while after that,
+and after Redis was emptied, until all have told what they have.
 """
 
 import asyncio
 import hashlib
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -34,7 +36,7 @@ from millrace.types.budget import AccountName, Reached
 
 BEAT_S = 1.0  # between two signs of life; also between two claims of what is used of a minute
 SETTLING_S = 3.0  # after Redis was emptied, until all replicas have told what they have
-SURELY_S = 1.5  # after which it is not this replica alone that finds Redis away
+SURELY_S = 1.5  # after which the other replicas are asked whether they find Redis away, too
 AT_ONCE, PAUSE_S = 200, 0.1  # claims that no request waits for
 TOLD_S = 40 * 86_400  # for which it is known that an operator was told
 MOST_TOLD = 1000  # steps that wait
@@ -45,6 +47,7 @@ class SharedLimits:
 
     def __init__(self, link: RedisLink, limiter: MemoryLimiter, spool: str, epoch: str, clock: Clock) -> None:
         self.replicas = 1  # that live, as far as is known
+        self.are_all_without: Callable[[], Awaitable[bool]] = _surely  # asks the others
         self._link = link
         self._limiter = limiter
         self._spool = spool
@@ -60,6 +63,7 @@ class SharedLimits:
         self._has_begun = False
         self._settles_until = -math.inf  # by the clock
         self._away_since: float | None = None
+        self._are_all_without = False  # all replicas find Redis away
         self._beat_at = -math.inf
         self._number = 0  # of the last call
         self._reached: deque[Reached] = deque(maxlen=MOST_TOLD)
@@ -153,18 +157,22 @@ class SharedLimits:
         while today is not self._limiter.today:  # it may become midnight meanwhile
             today = self._limiter.today
             claims = [self._claim(account) for account in accounts]
-        settled = [account.settled_cost for account in accounts]
+        before = [(account.settled_cost, account.spent_day, account.spent_month) for account in accounts]
         try:
             beat, *replies = await self._link.ask(lambda redis: self._send(redis, today, accounts, claims, beats=beats))
         except RedisAwayError:
+            await self._ask_the_others()
             self._alone([(account, account.limits) for account in {**self._active, **dict.fromkeys(accounts)}])
         except RedisError as error:
             log.get().error("limits were not shared", exc_info=error)
         else:
             self._away_since = None
+            if self._are_all_without:
+                self._are_all_without = False
+                self._emptied()
             if beat is not None:
                 self._lives(*beat)
-            self._apply(accounts, claims, settled, [granted(reply) for reply in replies])
+            self._apply(accounts, claims, before, [granted(reply) for reply in replies])
         finally:
             done.set()
 
@@ -194,11 +202,12 @@ class SharedLimits:
 
     def _claim(self, account: Account) -> Claim:
         self._limiter.advance(account)
-        limits = account.limits
+        limits, heard = account.limits, account.elsewhere
+        since = account.settled_cost - heard.own_at
         return Claim(
             settled=_nano(account.settled_cost),
-            known_day=_nano(account.spent_day),
-            known_month=_nano(account.spent_month),
+            known_day=_nano(max(account.spent_day, heard.own_day + since if heard.own_day else ZERO)),
+            known_month=_nano(max(account.spent_month, heard.own_month + since if heard.own_month else ZERO)),
             limit_day=None if limits.dollars_per_day is None else _nano(limits.dollars_per_day),
             limit_month=None if limits.dollars_per_month is None else _nano(limits.dollars_per_month),
             cost=_nano(account.reserved_cost),
@@ -237,15 +246,20 @@ class SharedLimits:
         self._waiting = deque(self._limiter.accounts)
 
     def _apply(
-        self, accounts: list[Account], claims: list[Claim], settled: list[Decimal], replies: list[Granted]
+        self,
+        accounts: list[Account],
+        claims: list[Claim],
+        before: list[tuple[Decimal, Decimal, Decimal]],
+        replies: list[Granted],
     ) -> None:
+        """Take over what the others have. `before`: what was settled and spent when the claims were made."""
         lost = (
             account.elsewhere is not NOWHERE and not account.elsewhere.is_alone and not reply.was_known
             for account, reply in zip(accounts, replies, strict=True)
         )
         if any(lost):
             self._emptied()
-        for account, claim, before, reply in zip(accounts, claims, settled, replies, strict=True):
+        for account, claim, (settled, day, month), reply in zip(accounts, claims, before, replies, strict=True):
             if claim.is_idle:
                 self._active.pop(account, None)
             else:
@@ -255,29 +269,38 @@ class SharedLimits:
                 continue
             is_budget = claim.limit_day is not None or claim.limit_month is not None
             account.elsewhere = Elsewhere(
-                day=max(0, reply.spent_day - claim.known_day) * NANODOLLAR,
-                month=max(0, reply.spent_month - claim.known_month) * NANODOLLAR,
+                day=max(ZERO, reply.spent_day * NANODOLLAR - day),
+                month=max(ZERO, reply.spent_month * NANODOLLAR - month),
                 reserved=reply.reserved * NANODOLLAR,
                 requests=reply.requests,
                 tokens=reply.tokens,
                 in_flight=reply.in_flight,
-                granted=before + reply.granted * NANODOLLAR if is_budget else None,
+                granted=settled + reply.granted * NANODOLLAR if is_budget else None,
+                own_day=reply.own_day * NANODOLLAR,
+                own_month=reply.own_month * NANODOLLAR,
+                own_at=settled,
             )
+
+    async def _ask_the_others(self) -> None:
+        """Find out, some time after Redis went away, whether it is away for all."""
+        now = self._clock()
+        self._away_since = now if self._away_since is None else self._away_since
+        if now - self._away_since >= SURELY_S:
+            self._are_all_without = await self.are_all_without()
 
     def _alone(self, held: Iterable[tuple[Account, Limits]]) -> None:
         """Give accounts a share of their limits, to be used without asking, unless Redis may be there for the others.
 
-        Until that is clear, they have what was granted before. While all tell what they have, what is not known of an
-        account is not given away.
+        Then they have what was granted before. While all tell what they have, what is not known of an account is not
+        given away.
         """
-        now = self._clock()
-        if not self._settles:
-            self._away_since = now if self._away_since is None else self._away_since
-            if now - self._away_since < SURELY_S:
-                return
         for account, limits in held:
-            if account.elsewhere is not NOWHERE or not self._settles:
-                account.elsewhere = _share(account, limits, self.replicas)
+            if self._settles or self._are_all_without:
+                if account.elsewhere is not NOWHERE or not self._settles:
+                    account.elsewhere = _share(account, limits, self.replicas)
+            elif account.elsewhere.is_alone and account.elsewhere.granted is not None:
+                held_now = account.settled_cost + account.reserved_cost
+                account.elsewhere = replace(account.elsewhere, granted=held_now)
 
     async def _told_of(self, reached: Reached) -> None:
         """Have an operator told of a step, unless another replica has; with Redis away, in any case."""
@@ -292,6 +315,10 @@ class SharedLimits:
     def _key_of(self, reached: Reached) -> bytes:
         when = f"{reached.period}:{reached.began_at:.0f}:{reached.step}"
         return self._link.key("told1", _digest(reached.account), when)
+
+
+async def _surely() -> bool:
+    return True
 
 
 def _share(account: Account, limits: Limits, replicas: int) -> Elsewhere:
@@ -312,9 +339,9 @@ def _share(account: Account, limits: Limits, replicas: int) -> Elsewhere:
         else:
             room = (min(limit - spent for limit, spent in budgets) - held - known.reserved) / (2 * replicas)
         bound = account.settled_cost + held + max(ZERO, room)
-    return Elsewhere(
-        day=known.day,
-        month=known.month,
+    return replace(
+        known,
+        reserved=ZERO,
         requests=_without_share(limits.requests_per_minute, replicas),
         tokens=_without_share(limits.tokens_per_minute, replicas),
         in_flight=_without_share(limits.in_flight, replicas),

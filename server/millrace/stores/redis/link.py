@@ -1,7 +1,7 @@
 """The connections of one process to Redis: every call has a deadline, and none is begun while Redis is away.
 
-Redis counts as away from the first call that fails or is late until a ping is answered, so a Redis that hangs delays
-one call of each kind, and not each request.
+Redis counts as away from the first call that fails or is late until it answers soon again, so a Redis that hangs or is
+slow delays one call of each kind, and not each request.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ CALL_S = 0.25  # for a call that a request waits for: above this, asking a model
 CONNECT_S = 1.0
 PROBE_EVERY_S = 0.25  # while it is away
 PROBE_S = 1.0
+TRIES = 3
+SOON_S = 0.1  # the shortest deadline of any call: with one that takes longer, Redis would be away again at once
 
 
 class RedisAwayError(OSError):
@@ -89,13 +91,24 @@ class RedisLink:
             await asyncio.sleep(PROBE_EVERY_S)
             try:
                 async with asyncio.timeout(PROBE_S):
-                    await self._probe(self._redis)
+                    await self._probe(self._redis)  # it may have to connect first
+                if not await self._answers_soon():
+                    continue
             except (RedisError, OSError):
                 continue
             self._is_away.clear()
             log.get().info("Redis is back", address=self.address)
             for tell in self._on_return:
                 tell()
+
+    async def _answers_soon(self) -> bool:
+        """Whether one of a few calls is in time: where this process itself is late, another one may be."""
+        for _ in range(TRIES):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SOON_S):
+                    await self._probe(self._redis)
+                return True
+        return False
 
     async def look(self) -> None:
         """Find out whether Redis answers."""

@@ -14,12 +14,14 @@ BEAT_S = 5.0
 LIVES_S = 15.0  # after its last word a replica counts as dead
 LOOK_S = 0.25  # between two looks for one that is not known
 
-# Says that one lives, by the clock of Redis; forgets those that have not said so for long; returns the others.
+# Says that one lives, by the clock of Redis; forgets those that have not said so for long; returns whether this one
+# was known, and the others.
 _BEAT = """
 local now = tonumber(redis.call('TIME')[1])
+local known = redis.call('HEXISTS', KEYS[1], ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], cjson.encode({address = ARGV[2], at = now}))
 redis.call('EXPIRE', KEYS[1], 3600)
-local found = {}
+local found = {known}
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
     local one = cjson.decode(all[i + 1])
@@ -44,13 +46,21 @@ class RedisReplicas:
         self._clock = clock
         self._key = link.key("replicas1")
         self._known: dict[str, str] = {}
+        self._is_known = False  # the last look has succeeded
+        self._is_told = False  # Redis has been told of this one
+        self._lost_at = -LIVES_S  # when Redis had lost it
         self._looked_at = -LOOK_S
         self._turn = asyncio.Lock()
 
     @property
-    def others(self) -> int:
-        """How many other replicas live, as far as is known."""
-        return len(self._known)
+    def others(self) -> list[str]:
+        """The URLs of the others that serve, as far as they are known."""
+        return [*self._known.values()]
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis is."""
+        return self._link.is_away
 
     def where(self, place: str) -> str | None:
         """Return where a client finds what that replica has."""
@@ -58,7 +68,10 @@ class RedisReplicas:
         return None if address is None else f"another replica has this response: resume it there, at {address}"
 
     async def find(self, place: str) -> str | None:
-        """Return the URL of another replica, and look for it where it is not known."""
+        """Return the URL of another replica, and look for it where it is not known.
+
+        None for this one, or if no such one lives. Raises `LookupError` if Redis does not say.
+        """
         if place == self.place or place in self._known:
             return self._known.get(place)
         asked_at = self._clock()
@@ -66,6 +79,8 @@ class RedisReplicas:
             if place not in self._known and self._looked_at <= asked_at:
                 await asyncio.sleep(self._looked_at + LOOK_S - self._clock())
                 await self.beat()
+        if place not in self._known and not self._is_known:
+            raise LookupError("who else lives is not known now")
         return self._known.get(place)
 
     async def beat(self) -> None:
@@ -74,9 +89,16 @@ class RedisReplicas:
         try:
             found = await self._link.ask(self._said, within_s=CALL_S)
         except RedisAwayError:
+            self._is_known = False
             return
-        texts = [text.decode() for text in found]
-        self._known = dict(zip(texts[::2], texts[1::2], strict=True))
+        self._is_known = True
+        was_known, *texts = found
+        if self._is_told and not was_known:  # it was emptied, and the others tell it again within a beat
+            self._lost_at = self._clock()
+        self._is_told = True
+        kept = self._known if self._clock() < self._lost_at + LIVES_S else {}
+        names = [text.decode() for text in texts]
+        self._known = kept | dict(zip(names[::2], names[1::2], strict=True))
 
     async def run(self) -> None:
         """Say it again and again until cancelled, then that this one has gone."""
@@ -88,7 +110,7 @@ class RedisReplicas:
             with suppress(RedisAwayError):
                 await self._link.ask(self._gone, within_s=CALL_S)
 
-    async def _said(self, redis: Redis) -> list[bytes]:
+    async def _said(self, redis: Redis) -> list[Any]:
         found: Any = await redis.eval(_BEAT, 1, self._key, self.place, self._address, str(LIVES_S))
         return list(found)
 
