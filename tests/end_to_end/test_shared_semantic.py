@@ -11,7 +11,7 @@ import pytest
 from tests.support.replicas import replica, replicas
 from tests.support.shared_servers import SharedServer, redis_server
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 ASKED, REWORDED = "How do I reset my password?", "how can I reset my password"
 CACHE = {"exact": False}
 
