@@ -252,6 +252,25 @@ async def test_two_processes_add_each_row_up_once(kept: Kept) -> None:
     assert (await kept.figures(tenant="anonymous"))["total"]["requests"] == len(clients(entries))
 
 
+async def test_whoever_watches_at_any_replica_is_told_of_each_row_once(kept: Kept) -> None:
+    """Whichever of them has added it up."""
+    watched = [Rollups(kept.past, StoredRollups(kept.database), kept.clock, lambda: LARGE_PRICE) for _ in range(3)]
+    told: list[list[str]] = [[], [], []]
+    for each, ids in zip(watched, told, strict=True):
+        each.watch(lambda ended, ids=ids: ids.extend(row.request_id for row in ended.rows))  # type: ignore[misc]
+        await each.catch_up(30)
+    entries = [*made(90, seed=23, since=NOW - 5, until=NOW)]
+    for part in range(0, 90, 15):
+        await kept.write(entries[part : part + 15])
+        if part % 2:
+            await asyncio.gather(*(each.catch_up(30) for each in watched))
+        else:
+            await watched[part // 30].catch_up(30)
+    for each in watched * 2:
+        await each.catch_up(30)
+    assert told == [[entry.request_id for entry in entries]] * 3
+
+
 async def test_one_that_has_handed_over_leaves_what_ends_to_the_next_process(kept: Kept) -> None:
     """Else those who watch the next one would not be told of what this one adds up."""
     told: list[Ended] = []

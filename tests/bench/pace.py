@@ -9,11 +9,15 @@ WORDS = [f" {one}{MARK}{two}" for one in SYLLABLES[:20] for two in SYLLABLES[-20
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Tokens of every answer, tokens per second (0: all at once), and seconds to the first."""
+    """Tokens of every answer, tokens per second (0: all at once), and seconds to the first.
+
+    Of those that come at once each may have some letters more.
+    """
 
     tokens: int
     rate: float = 0.0
     ttft_s: float = 0.0
+    letters: int = 0
 
     @property
     def lasts_s(self) -> float:

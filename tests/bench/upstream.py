@@ -6,6 +6,7 @@ It prints its port. `PUT /pace` with the fields of `Pace` sets the pace of all l
 import asyncio
 import json
 import sys
+from functools import cache
 from itertools import cycle, islice
 from typing import cast
 
@@ -28,14 +29,20 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-TOKENS = [event(choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]) for word in WORDS]
-CHUNKS = [chunked(token) for token in TOKENS]
+def tokens_of(letters: int) -> list[bytes]:
+    """Return an event of each word, with so many letters more."""
+    words = [word + "x" * letters for word in WORDS]
+    return [event(choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]) for word in words]
+
+
+CHUNKS = [chunked(token) for token in tokens_of(0)]
 STOP = event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
 
 
-def burst(tokens: int) -> bytes:
+@cache
+def burst(tokens: int, letters: int) -> bytes:
     """Return a whole body."""
-    return chunked(b"".join(islice(cycle(TOKENS), tokens))) + end(tokens)
+    return chunked(b"".join(islice(cycle(tokens_of(letters)), tokens))) + end(tokens)
 
 
 def end(tokens: int) -> bytes:
@@ -89,14 +96,14 @@ class Provider(asyncio.Protocol):
             self.transport.write(HEAD)
             self.speak()
         else:
-            self.transport.write(HEAD + burst(pace.tokens))
+            self.transport.write(HEAD + burst(pace.tokens, pace.letters))
 
     def speak(self) -> None:
         """Send the next token, and note when the one after it is due; times do not add up."""
         if self.transport.is_closing():
             return
         if not self.answer.rate:
-            self.transport.write(burst(self.answer.tokens))
+            self.transport.write(burst(self.answer.tokens, self.answer.letters))
             return
         token = CHUNKS[self.said % len(CHUNKS)]
         self.said += 1

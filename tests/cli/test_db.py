@@ -1,6 +1,7 @@
 """`millrace db`, and how a server meets tables of another version."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from millrace.__main__ import main
+from millrace.stores.postgres.connection import Connection
+from millrace.stores.postgres.shipper import make_days
 from tests.support.paths import REPOSITORY
 from tests.support.processes import spawn
 from tests.support.shared_servers import SharedServer, free_port, postgres_server
@@ -49,6 +52,25 @@ def test_an_empty_database_is_told_apart_and_upgraded_once(server: SharedServer,
     assert "made: ledger" in first.output
     assert "made:" not in second.output
     assert db("check", file).exit_code == 0
+
+
+def test_what_is_missing_is_named_and_the_days_are_told(server: SharedServer, tmp_path: Path) -> None:
+    file = config(tmp_path, server.url, "missing")
+    assert db("upgrade", file).exit_code == 0
+    assert "no day yet" in db("check", file).output
+    today = int(time.time() // 86_400)
+    connection = Connection(server.url, "missing")
+    make_days(connection, [today - 1])
+    assert "that of tomorrow is missing" in db("check", file).output
+    make_days(connection, [today, today + 1, today + 2])
+    told = db("check", file)
+    assert (told.exit_code, "has 4 days, from " in told.output, "missing" in told.output) == (0, True, False)
+    connection.execute("DROP INDEX entries_by_time")
+    connection.execute("DROP TRIGGER spent_by_added ON entries")
+    told = db("check", file)
+    assert told.exit_code == 1
+    assert "lacks what was made there before: index entries_by_time, trigger spent_by_added;" in told.output
+    connection.close()
 
 
 def test_a_later_version_is_left_alone_and_not_served(server: SharedServer, tmp_path: Path) -> None:

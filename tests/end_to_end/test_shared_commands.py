@@ -68,6 +68,10 @@ def shown(folders: list[Path], file: str, ids: list[str]) -> None:
     (budget,) = lines(command("budgets", "--json", *of))
     assert budget["spent_usd"] == pytest.approx(float(spent))
     assert json.loads(command("evidence", "--json", *of).stdout)["cost"]["requests"] == 0
+    assert "Deleted: 2 requests" in command("ledger", "prune", "--keep-days", "0", "--yes", *of).stdout
+    assert [row["id"] for row in lines(command("ledger", "tail", "--json", *of))] == ids[:1]
+    (still,) = lines(command("budgets", "--json", *of))
+    assert still == budget
 
 
 def sessions(*arguments: str) -> int:

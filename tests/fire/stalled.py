@@ -12,6 +12,7 @@ with stalled readers and without.
 import asyncio
 import fcntl
 import json
+import re
 import socket
 import statistics
 import struct
@@ -38,18 +39,18 @@ from tests.bench.rounds import set_pace
 from tests.bench.streams import text_frame
 from tests.bench.targets import configuration, free_port, millrace
 from tests.support.raw_http import UPGRADE
-from tests.support.scraped import scraped
 from tests.support.slow_client import SMALL_BUFFER
 
 MOST_KIB = 512.0
 LATER_S = 5.0  # than the setting by which a stuck reader is given up, at most
 MOST_RATIO = 1.25
-FLOOD = Pace(tokens=60_000)  # all at once: of the answers that stalled readers do not read; no socket holds as much
+FLOOD = Pace(tokens=20_000, letters=500)  # of the answers that stalled readers do not read: no socket holds 10 MB
 RATE, TTFT_S, RAMP_S = 20.0, 0.05, 1.0  # of the answers that healthy readers read
 READ_ON = 5  # stalled readers that do, at last: fewer than threads, so that none waits for another
 LOOK_S = 0.05
 ESTABLISHED = 1  # a state of TCP, as Linux numbers them
 TRY_AGAIN_LATER = 1013
+_RESPONSE = re.compile(rb"resp_[0-9a-f]+")
 SETTLED_S = 40.0  # until all are stuck, at most
 
 
@@ -65,6 +66,7 @@ class Stalled:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         self._socket.settimeout(10)
         self._socket.connect(("127.0.0.1", port))
+        self._port = self._socket.getsockname()[1]
         self._socket.sendall(UPGRADE.format(host="127.0.0.1").encode())
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -72,15 +74,28 @@ class Stalled:
         create = {"type": "response.create", "model": "large", "input": f"flood {number}"}
         self._socket.sendall(text_frame(json.dumps(create).encode()))
 
+    @property
+    def response_id(self) -> str:
+        """The id of its response, which stands in what it has not read."""
+        found = _RESPONSE.search(self._socket.recv(SMALL_BUFFER, socket.MSG_PEEK))
+        assert found, "the first event is not there"
+        return found[0].decode()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its socket is full, and has been for a while."""
+        return self._waiting > SMALL_BUFFER // 2 and time.monotonic() - self.stuck_at >= 1
+
     def look(self) -> None:
-        """Note since when nothing comes any more, and when the connection is gone."""
-        now = time.monotonic()
+        """Note since when nothing comes any more."""
         waiting = int.from_bytes(_waiting_bytes(self._socket), sys.byteorder)
         if waiting != self._waiting:
-            self._waiting, self.stuck_at = waiting, now
-        state = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        if self.closed_at is None and state != ESTABLISHED:
-            self.closed_at = now
+            self._waiting, self.stuck_at = waiting, time.monotonic()
+
+    def look_at(self, open_ports: set[int]) -> None:
+        """Note when the server has closed the connection."""
+        if self.closed_at is None and self._port not in open_ports:
+            self.closed_at = time.monotonic()
 
     def read_on(self) -> None:
         """Read what came, to the close frame. Called in a thread."""
@@ -88,7 +103,6 @@ class Stalled:
         with suppress(OSError):
             while got := self._socket.recv(2**16):
                 data += got
-        self.closed_at = self.closed_at or time.monotonic()
         if len(data) > 4 and (at := data.rfind(b"\x88", max(len(data) - 200, 0))) >= 0:
             self.code = struct.unpack("!H", data[at + 2 : at + 4])[0]
 
@@ -99,6 +113,19 @@ class Stalled:
 
 def _waiting_bytes(connection: socket.socket) -> bytes:
     return fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4))
+
+
+def _open_ports(port: int) -> set[int]:
+    """Return the ports of those whose connections to a port its server has not closed.
+
+    They cannot tell themselves: what tells them waits behind what they do not read.
+    """
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return {
+        int(there.rpartition(":")[2], 16)
+        for _, here, there, state, *_ in lines
+        if int(here.rpartition(":")[2], 16) == port and int(state, 16) == ESTABLISHED
+    }
 
 
 @dataclass(slots=True)
@@ -127,13 +154,13 @@ class Stage:
         url = f"http://127.0.0.1:{self.port}"
         await self.clients.do("open", port=self.port, connections=healthy, negotiated=False)
         async with aiohttp.ClientSession(url) as http:
-            before, given_up = rss(self.pid), await _given_up(http)
+            before = rss(self.pid)
             readers = await self._stuck(stalled)
             kib = (rss(self.pid) - before) / stalled if stalled else 0.0
             seconds = self.stuck_s + LATER_S + 1
             await set_pace(self.provider_port, Pace(int(RATE * seconds), RATE, TTFT_S))
             asking = {"seed": seed, "fields": {"model": "large"}, "again": None}
-            watching = asyncio.create_task(self._watch(readers, http, given_up + stalled))
+            watching = asyncio.create_task(self._watch(readers, http))
             streamed = await self.clients.do(
                 "paced", tokens=int(RATE * seconds), rate=RATE, ttft_s=TTFT_S, ramp_s=RAMP_S, asking=asking
             )
@@ -148,33 +175,41 @@ class Stage:
     async def _stuck(self, count: int) -> list[Stalled]:
         """Return readers once all of them take nothing more."""
         await set_pace(self.provider_port, FLOOD)
-        readers = [await asyncio.to_thread(Stalled, self.port, number) for number in range(count)]
+        readers: list[Stalled] = []
         over = time.monotonic() + SETTLED_S
-        while any(time.monotonic() - reader.stuck_at < 1 for reader in readers) and time.monotonic() < over:
+        while (len(readers) < count or not all(each.is_stuck for each in readers)) and time.monotonic() < over:
+            if len(readers) < count:
+                readers.append(await asyncio.to_thread(Stalled, self.port, len(readers)))
+            else:
+                await asyncio.sleep(LOOK_S)
             for reader in readers:
                 reader.look()
-            await asyncio.sleep(LOOK_S)
         return readers
 
-    async def _watch(self, readers: list[Stalled], http: aiohttp.ClientSession, when_given_up: float) -> None:
-        """See when they are closed; have some read on once so many requests were given up."""
+    async def _watch(self, readers: list[Stalled], http: aiohttp.ClientSession) -> None:
+        """See when they are closed; have some read on as soon as their requests have ended."""
         if not readers:
             return
         over = time.monotonic() + self.stuck_s + 2 * LATER_S
+        waiting = readers[:READ_ON]
         reading: list[asyncio.Task[None]] = []
         while any(reader.closed_at is None for reader in readers) and time.monotonic() < over:
-            for reader in readers[len(reading) :]:
-                reader.look()
-            is_near = not reading and time.monotonic() > readers[0].stuck_at + self.stuck_s - 1
-            if is_near and await _given_up(http) >= when_given_up:
-                reading = [asyncio.create_task(asyncio.to_thread(each.read_on)) for each in readers[:READ_ON]]
+            open_ports = _open_ports(self.port)
+            for reader in readers:
+                reader.look_at(open_ports)
+            for reader in [*waiting]:
+                is_near = time.monotonic() > reader.stuck_at + self.stuck_s - 1
+                if is_near and await _has_ended(http, reader.response_id):
+                    waiting.remove(reader)
+                    reading.append(asyncio.create_task(asyncio.to_thread(reader.read_on)))
             await asyncio.sleep(LOOK_S)
         await asyncio.gather(*reading)
 
 
-async def _given_up(http: aiohttp.ClientSession) -> float:
-    """Return how many requests have ended because their readers were stuck."""
-    return (await scraped(http)).value("millrace_errors_total", code="slow_consumer")
+async def _has_ended(http: aiohttp.ClientSession, response_id: str) -> bool:
+    async with http.get(f"/v1/responses/{response_id}") as answer:
+        status: str = (await answer.json())["status"]
+        return status != "in_progress"
 
 
 @asynccontextmanager

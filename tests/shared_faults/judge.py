@@ -131,7 +131,7 @@ def _bills(asked: list[Asked], rows: list[Row], said: dict[tuple[str, str], tupl
 
 
 def _calls(place: Place, rows: list[Row], *, kills: bool) -> Iterable[str]:
-    """Compare the calls in the ledgers to those that the models count. One that was cut off at once may not have come."""
+    """Compare the calls in the ledgers to those that the models count. One that was cut off may not have come."""
     booked = [(row, call) for row in rows for call in row.calls]
     surely = sum(row.status != "killed" and call["outcome"] == "answered" for row, call in booked)
     counted = place.small.stats.started + place.large.stats.started

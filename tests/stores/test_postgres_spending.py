@@ -69,8 +69,9 @@ async def test_it_is_what_sqlite_has_also_of_rows_that_came_before_it(
         assert await everywhere.all_spent(TODAY) == here
         await remote.commit(again, within_s=20)  # a row that comes once more counts once
         assert await everywhere.all_spent(TODAY) == here
+        of_each = await everywhere.by_spool(here, TODAY)
         for name, spent in here.items():
-            ((spool, (day, month)),) = (await everywhere.by_spool(name, TODAY, within_s=20)).items()
+            ((spool, (day, month)),) = of_each[name].items()
             assert (spool, day, month) == ("one", int(spent.day * 10**9), int(spent.month * 10**9))
     finally:
         remote.close()
@@ -96,11 +97,13 @@ async def test_each_data_dir_is_told_apart(
             await database.ready()
             await sent(database, remote, spool)
         everywhere = PostgresSpending(remote)
-        found = await everywhere.by_spool(ACME, TODAY, within_s=20)
+        nobody = ACME._replace(tenant="nobody")
+        of_each = await everywhere.by_spool([ACME, nobody], TODAY)
+        found = of_each[ACME]
         assert [*sorted(found)] == ["one", "two"]
         of_all = (await everywhere.all_spent(TODAY))[ACME]
         assert sum(day for day, _ in found.values()) == of_all.day * 10**9
-        assert await everywhere.by_spool(ACME._replace(tenant="nobody"), TODAY, within_s=20) == {}
+        assert of_each[nobody] == {}
     finally:
         other.close()
         remote.close()

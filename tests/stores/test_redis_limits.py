@@ -1,7 +1,7 @@
 """Limits over replicas that share a real Redis: what all of them admit, whatever happens to one or to Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Any
@@ -11,8 +11,10 @@ import pytest
 from millrace.errors import MillraceError
 from millrace.ports import Admitted
 from millrace.principal import UNLIMITED, LimitRules, Limits, Principal, Role
-from millrace.stores.accounts import DAY_S, Account
+from millrace.stores.accounts import DAY_S, Account, Today
 from millrace.stores.limits import MemoryLimiter
+from millrace.stores.redis import limits
+from millrace.stores.redis.claims import Spools
 from millrace.stores.redis.limits import BEAT_S, SETTLING_S, SURELY_S, SharedLimits
 from millrace.stores.redis.link import RedisAwayError, RedisLink, linked
 from millrace.types.budget import AccountKind, AccountName, Reached, Spent, Step, Steps
@@ -33,7 +35,14 @@ class Replica:
     """One of several, with a ledger that is a dict."""
 
     def __init__(
-        self, link: RedisLink, number: int, clock: "Clock", steps: Steps, epoch: str = "a", **rules: Any
+        self,
+        link: RedisLink,
+        number: int,
+        clock: "Clock",
+        steps: Steps,
+        epoch: str = "a",
+        ledger: "Ledger | None" = None,
+        **rules: Any,
     ) -> None:
         self.spent: dict[AccountName, Spent] = {}
         self.skew_s = 0.0
@@ -42,6 +51,7 @@ class Replica:
         self.number = number
         self.clock = clock
         self.reached: list[Reached] = []
+        self.ledger = ledger
         self.lives: asyncio.Task[None] | None = None
         self.begin(epoch)
 
@@ -49,15 +59,17 @@ class Replica:
         return {name: self.spent[name] for name in names if name in self.spent}
 
     def begin(self, epoch: str) -> None:
-        self.shared = SharedLimits(self.link, self.limiter, f"{self.number:x}", epoch, self.clock)
+        self.shared = SharedLimits(self.link, self.limiter, f"{self.number:x}", epoch, self.clock, self.ledger)
         self.limiter.on_reached = self.shared.told_once(self.reached.append)
         self.lives = asyncio.create_task(self.shared.run())
+        self.reads = asyncio.create_task(self.shared.read_ledger())
 
     async def die(self) -> None:
         """End without a word to Redis, as a process that was killed."""
         assert self.lives is not None
         self.link.ask = gone  # type: ignore[method-assign]
         self.lives.cancel()
+        self.reads.cancel()
         with suppress(asyncio.CancelledError):
             await self.lives
 
@@ -92,6 +104,21 @@ async def gone(*_: Any, **__: Any) -> Any:
     raise RedisAwayError("the process is dead")
 
 
+class Ledger:
+    """What all data_dirs have spent, in one place."""
+
+    def __init__(self, **dollars: int) -> None:
+        self.known = {AccountName(AccountKind.TENANT, "acme"): {spool[1:]: (d, d) for spool, d in dollars.items()}}
+        self.asked = 0
+        self.is_away = False
+
+    async def __call__(self, names: Collection[AccountName], _: Today) -> Spools:
+        self.asked += 1
+        if self.is_away:
+            raise TimeoutError
+        return {name: self.known.get(name, {}) for name in names}
+
+
 class Clock:
     now = 0.0
 
@@ -101,13 +128,13 @@ class Clock:
 
 @asynccontextmanager
 async def replicas(
-    redis: SharedServer, name: str, count: int = 2, steps: Steps = (), **rules: Any
+    redis: SharedServer, name: str, count: int = 2, steps: Steps = (), ledger: Ledger | None = None, **rules: Any
 ) -> AsyncIterator[list[Replica]]:
     async with AsyncExitStack() as parts:
         clock, found = Clock(), list[Replica]()
         for number in range(count):
             link = await parts.enter_async_context(linked(redis.url, name))
-            found.append(Replica(link, number, clock, steps, **rules))
+            found.append(Replica(link, number, clock, steps, ledger=ledger, **rules))
         for replica in found:
             await replica.told()  # so that each knows how many there are
         for replica in found:
@@ -118,6 +145,7 @@ async def replicas(
             for replica in found:
                 assert replica.lives is not None
                 replica.lives.cancel()
+                replica.reads.cancel()
             await asyncio.gather(*(replica.lives for replica in found if replica.lives), return_exceptions=True)
 
 
@@ -266,6 +294,43 @@ async def test_an_emptied_redis_is_told_again(redis: SharedServer) -> None:
         running.settle(Decimal(0), 0)
         await two.told()
         await one.admit("4")
+
+
+async def test_an_emptied_redis_learns_from_the_ledger_what_a_dead_replica_has_spent(redis: SharedServer) -> None:
+    """Also for a replica that has never asked before, and once for all of them."""
+    ledger = Ledger()
+    async with replicas(redis, "of the ledger", 3, ledger=ledger, tenant=dollars("10")) as (one, two, three):
+        (await one.admit("5")).settle(Decimal(5), 0)
+        (await one.admit("4")).settle(Decimal(4), 0)
+        await one.told()
+        await one.die()
+        await two.link.ask(lambda client: client.flushall())
+        ledger.asked, ledger.known = 0, Ledger(_0=9 * 10**9).known
+        assert await two.refused("2") == "budget_exceeded"
+        (await two.admit("0.9")).settle(Decimal("0.9"), 0)
+        await two.told()
+        assert ledger.asked == 1
+        assert await three.refused("0.2") == "budget_exceeded"
+        await three.admit("0.1")
+        assert ledger.asked == 1
+
+
+async def test_while_the_ledger_is_away_what_redis_does_not_know_is_shared_in_equal_parts(
+    redis: SharedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "READ_AGAIN_S", 0.01)
+    ledger = Ledger(_7=8 * 10**9)
+    ledger.is_away = True
+    async with replicas(redis, "no ledger", ledger=ledger, tenant=dollars("10")) as (one, two):
+        assert await one.refused("6") == "rate_limit_exceeded"
+        (await one.admit("4")).settle(Decimal(1), 0)
+        await one.told()
+        ledger.is_away = False
+        async with asyncio.timeout(PATIENCE_S):
+            while one.shared._unread:
+                await one.told()
+        assert await two.refused("1.5") == "budget_exceeded"
+        await one.admit("1")
 
 
 async def test_what_several_workers_have_spent_outlives_redis(redis: SharedServer) -> None:

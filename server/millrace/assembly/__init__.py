@@ -37,7 +37,7 @@ from millrace.assembly.opened import (
     router_reports,
     served,
 )
-from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing
+from millrace.assembly.postgres import Shared, archive_of, keys_of, sending, sharing, stores_of
 from millrace.assembly.redis import (
     linking,
     passing_on,
@@ -143,7 +143,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         parts.push_async_callback(asyncio.to_thread, database.close)
         workers = await parts.enter_async_context(together(worker, settings, epoch))
         spool = await identity(database) if settings.shared.redis or settings.shared.postgres else ""
-        shared = await parts.enter_async_context(sharing(settings.shared, database, spool, WALL, workers.once))
+        shared = await parts.enter_async_context(sharing(settings, database, spool, WALL, workers.once))
         looked_at: Queries = database if shared is None else shared.database  # the ledger of this process, or of all
         rows, past, bills = LedgerRows(looked_at), SqlitePast(looked_at), Bills(looked_at)
         link = await parts.enter_async_context(linking(settings.shared))
@@ -157,7 +157,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         in_use = [cache for cache in (exact, semantic) if cache is not None]
         deletions = Deletions(database, epoch, in_use, ttl_s=settings.cache.ttl_s, wall=WALL)
         sweeper = Sweeper(CLOCK)
-        ledger = SqliteLedger(database, epoch, keep_days=settings.ledger.keep_days, wall=WALL)
+        ledger = SqliteLedger(
+            database, epoch, keep_days=settings.ledger.keep_days, wall=WALL, is_sent=shared is not None
+        )
         watched = await parts.enter_async_context(watching(settings, ledger, epoch))
         await parts.enter_async_context(leaving(workers, lambda: watched.figures.of(None).packed()))
         sweeper.on_late = watched.figures.late
@@ -207,7 +209,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
         limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
-        shared_limits = await parts.enter_async_context(sharing_limits(link, limiter, spool, epoch, present, CLOCK))
+        shared_limits = await parts.enter_async_context(
+            sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared)
+        )
         cache = caches.cache_entries(
             settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
         )
@@ -336,6 +340,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             embeddings=embeddings,
             chats=Chats(runs),
             elsewhere=elsewhere,
+            stores=stores_of(link, shared),
             metrics=Metrics(
                 figures=watched.figures,
                 access=access_of(settings),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from millrace.assembly.background import Once, running
 from millrace.ports import Clock, KeyStore
-from millrace.settings import SharedSettings
+from millrace.ports.replicas import Store, Stores
+from millrace.settings import Settings, SharedSettings
 from millrace.stores import processes
 from millrace.stores.archive import SqliteArchive
 from millrace.stores.database import FILE, SqliteDatabase
@@ -19,14 +20,15 @@ from millrace.stores.keys import StoredKeys
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.postgres.keys import SharedKeys
 from millrace.stores.router import SqliteRouter
+from millrace.stores.spool import Spool
 
 if TYPE_CHECKING:
     from millrace.stores.postgres.archive import SharedArchive
     from millrace.stores.postgres.connection import Connection
     from millrace.stores.postgres.copies import Compared as Compared, Copy  # noqa: PLC0414 - a command names it
     from millrace.stores.postgres.database import PostgresDatabase
-    from millrace.stores.postgres.shipper import Shipper
     from millrace.stores.postgres.spending import PostgresSpending
+    from millrace.stores.redis.link import RedisLink
 
 ALONE = SharedSettings()
 
@@ -35,28 +37,32 @@ class Shared(NamedTuple):
     """PostgreSQL as one process uses it."""
 
     database: "PostgresDatabase"
-    shipper: "Shipper"
     spending: "PostgresSpending"
+    spool: Spool
 
 
 @asynccontextmanager
 async def sharing(
-    shared: SharedSettings, local: SqliteDatabase, spool: str, wall: Clock, once: Once
+    settings: Settings, local: SqliteDatabase, spool: str, wall: Clock, once: Once
 ) -> AsyncIterator[Shared | None]:
     """Send what ends to PostgreSQL, if one is configured. At the end, what is settled last is still sent.
 
     `spool` is the id of the data_dir. `once` has it done by one process of those on it.
     """
-    if shared.postgres is None:
+    if settings.shared.postgres is None:
         yield None
         return
-    from millrace.stores.postgres.shipper import Shipper  # noqa: PLC0415 - only where it is used
+    from millrace.stores.postgres.days import Days  # noqa: PLC0415 - only where it is used
+    from millrace.stores.postgres.shipper import Shipper  # noqa: PLC0415
 
-    async with opened_postgres(shared) as database:
+    async with opened_postgres(settings.shared) as database:
         assert database is not None
+        waits = Spool(local, settings.shared.spool_bytes, wall)
+        local.also_full = lambda: waits.is_full
+        days = Days(database, settings.ledger.keep_days, wall)
         shipper = Shipper(local, database, spool, wall)
-        async with running(once(shipper.run)):
-            yield Shared(database, shipper, spending_of(database))
+        async with running(once(shipper.run)), running(once(days.run)), running(waits.run()):
+            yield Shared(database, spending_of(database), waits)
 
 
 @asynccontextmanager
@@ -72,6 +78,16 @@ async def opened_postgres(shared: SharedSettings) -> AsyncIterator["PostgresData
         yield database
     finally:
         await asyncio.to_thread(database.close)
+
+
+def stores_of(link: "RedisLink | None", shared: Shared | None) -> Stores:
+    """Return what a process shares its state through."""
+    by_name: dict[str, Store] = {}
+    if link is not None:
+        by_name["redis"] = link
+    if shared is not None:
+        by_name["postgres"] = shared.database
+    return Stores(by_name=by_name, spooled=None if shared is None else shared.spool)
 
 
 def spending_of(remote: "PostgresDatabase") -> "PostgresSpending":
@@ -114,6 +130,8 @@ class Tables(NamedTuple):
     address: str
     has: int  # the last step that was done; 0: nothing yet
     needs: int
+    missing: tuple[str, ...]  # what was made there, and is there no more
+    days: tuple[int, ...]  # of the ledger, UTC days since 1970
 
     @property
     def fault(self) -> str:
@@ -124,6 +142,11 @@ class Tables(NamedTuple):
         if self.has > self.needs:
             newer = f"{self.address} has the tables of a later version (step {self.has}; {self.needs} is known here)"
             return f"{newer}; install that version of Millrace"
+        if self.missing:
+            advice = (
+                "restore it from a backup, or name a schema of its own with shared.name, and run: millrace db upgrade"
+            )
+            return f"{self.address} lacks what was made there before: {', '.join(self.missing)}; {advice}"
         return ""
 
 
@@ -138,7 +161,7 @@ def tables(shared: SharedSettings) -> Tables | None:
         found = migrations.found(connection)
     finally:
         connection.close()
-    return Tables(_address(shared.postgres), found.has, found.known)
+    return Tables(_address(shared.postgres), found.has, found.known, found.missing, found.days)
 
 
 def upgraded(shared: SharedSettings) -> list[str]:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from millrace.assembly.background import Once, running
+from millrace.assembly.postgres import Shared
 from millrace.caches.deletions import Deletions, add_of_others
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
@@ -137,6 +138,7 @@ async def sharing_limits(
     epoch: str,
     present: Processes | None,
     clock: Clock,
+    ledger: Shared | None,
 ) -> AsyncIterator["SharedLimits | None"]:
     """Count limits together with the other replicas, and have each step of a budget told once."""
     if link is None:
@@ -144,8 +146,8 @@ async def sharing_limits(
         return
     from millrace.stores.redis.limits import SharedLimits  # noqa: PLC0415 - only where it is used
 
-    shared = SharedLimits(link, limiter, spool, epoch, clock)
+    shared = SharedLimits(link, limiter, spool, epoch, clock, None if ledger is None else ledger.spending.by_spool)
     limiter.on_reached = shared.told_once(limiter.on_reached)
     await shared.begin(await asyncio.to_thread(present.others) if present else ())
-    async with running(shared.run()):
+    async with running(shared.run()), running(shared.read_ledger()):
         yield shared

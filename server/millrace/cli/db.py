@@ -4,7 +4,8 @@ import asyncio
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ from millrace.settings import Fault, Settings, SharedSettings
 
 T = TypeVar("T")
 NOT_FIT = 1  # exit code
+DAY_S = 86_400
 
 _NONE = 'no PostgreSQL is configured; write [shared] postgres = "postgresql://HOST/DATABASE"'
 
@@ -34,14 +36,26 @@ def db() -> None:
 @db.command()
 @configuration.config_option
 def check(*, config: Path) -> None:
-    """Say whether PostgreSQL has the tables that this version needs.
+    """Say whether PostgreSQL has the tables that this version needs, and which days of the ledger are there.
 
     Exits with 1 if it does not, and with 3 if it does not answer.
     """
     found = _run(configuration.load(config).shared, postgres.tables)
     assert found is not None
     click.echo(found.fault or f"{found.address} has the tables of this version (step {found.has}).")
+    if not found.fault:
+        click.echo(_days(found.days, int(time.time() // DAY_S)))
     sys.exit(NOT_FIT if found.fault else 0)
+
+
+def _days(days: Sequence[int], today: int) -> str:
+    """Return what is said of the days of the ledger."""
+    if not days:
+        return "The ledger there has no day yet: the first replica that runs makes them."
+    first, last = (datetime.fromtimestamp(day * DAY_S, UTC).date() for day in (days[0], days[-1]))
+    told = f"The ledger there has {len(days):,} days, from {first} to {last}."
+    missing = [day for day in (today, today + 1) if day not in days]
+    return f"{told} No replica has looked after them: that of tomorrow is missing." if missing else told
 
 
 @db.command()

@@ -61,7 +61,8 @@ class Moment(click.ParamType[float]):
 def ledger() -> None:
     """Show what each request has cost and why, as they end or later; write them to a file; delete old ones.
 
-    These commands work beside a running server and without one. docs/ledger.md describes the columns.
+    These commands work beside a running server and without one. With [shared] postgres in --config they are about the
+    requests of all replicas, with --data-dir about those in a folder. docs/ledger.md describes the columns.
     """
 
 

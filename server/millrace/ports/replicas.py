@@ -1,5 +1,6 @@
 """The replicas of a service that live, and which of them has a response."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,6 +68,47 @@ class Siblings(Replicas, Protocol):
     async def left(self) -> list[bytes]:
         """Return what workers that are gone have counted, as they have told it last."""
         ...
+
+
+class Store(Protocol):
+    """A server of what replicas share."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it did not answer when it was last asked."""
+        ...
+
+
+class Spooled(Protocol):
+    """The rows of the ledger that wait for PostgreSQL, on the disk."""
+
+    max_bytes: int  # that they may take; beyond it no new requests are taken
+
+    @property
+    def rows(self) -> int:
+        """How many wait."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """What they take, about."""
+        ...
+
+    @property
+    def oldest_s(self) -> float:
+        """For how many seconds the first of them has waited; 0 if none waits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What replicas share their state through, as one of them sees it."""
+
+    by_name: Mapping[str, Store]  # `redis`, `postgres`: those that are configured
+    spooled: Spooled | None = None  # None: no PostgreSQL is configured
+
+
+NO_STORES = Stores(by_name={})
 
 
 def place_of(response_id: str) -> str:

@@ -251,7 +251,7 @@ def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> R
 
 def backlogged() -> MillraceError:
     """Return the error of a process whose disk is behind."""
-    message = "too much waits to be written to disk; try again in a second"
+    message = "too much waits to be written, to disk or to PostgreSQL; try again in a second"
     return MillraceError("overloaded", message, retry_after_ms=1000)
 
 

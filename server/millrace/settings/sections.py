@@ -337,6 +337,7 @@ class SharedSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     redis: str | None = None  # URL of Redis: caches, limits, tickets, and who runs what
     postgres: str | None = None  # URL of PostgreSQL: ledger, keys, responses, evidence, and what the router has learned
     name: Line = "millrace"  # of the service; what it keeps in Redis begins so
+    spool_bytes: Annotated[int, Meta(ge=2**20)] = 16 * 2**30  # of the disk, for rows that wait for PostgreSQL
     address: str | None = None  # URL at which the other replicas reach this one; None: its host and port
 
 

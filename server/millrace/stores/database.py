@@ -34,6 +34,7 @@ class SqliteDatabase:
     dialect: Dialect = "sqlite"
 
     def __init__(self, data_dir: str, *, queue_bytes: int = QUEUE_BYTES) -> None:
+        self.also_full: Callable[[], bool] = lambda: False  # for a reason beside what waits to be written
         self._closed = False
         self._connection = _open(data_dir)
         self._writer = Writer(self._connection, queue_bytes)
@@ -66,7 +67,7 @@ class SqliteDatabase:
     @property
     def is_full(self) -> bool:
         """Whether so much waits to be written that no new request should be taken."""
-        return self._writer.is_full
+        return self._writer.is_full or self.also_full()
 
     def write(
         self,

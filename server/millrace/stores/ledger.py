@@ -10,6 +10,7 @@ from typing import Any
 from millrace.ports import Clock
 from millrace.pricing import NANODOLLAR
 from millrace.pruning import Pruner
+from millrace.stores import spool
 from millrace.stores.bills import SCAN_S, Bills
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger_json import nanodollars, written_calls, written_price, written_shape, written_story
@@ -120,9 +121,18 @@ class SqliteLedger:
     """Queues the entries of one process, the `epoch`, to be written. Only their progress may be dropped."""
 
     def __init__(
-        self, database: SqliteDatabase, epoch: str = "", *, keep_days: int | None = None, wall: Clock = time.time
+        self,
+        database: SqliteDatabase,
+        epoch: str = "",
+        *,
+        keep_days: int | None = None,
+        wall: Clock = time.time,
+        is_sent: bool = False,
     ) -> None:
-        """`keep_days`: after so many days rows are deleted; None: not by this process."""
+        """`keep_days`: after so many days rows are deleted; None: not by this process.
+
+        `is_sent`: all rows are sent to PostgreSQL, by what is made before this, and stay until they have arrived.
+        """
         self.wants_progress = False  # set once another process may count what this one spends
         self.rows = LedgerRows(database)
         self.bills = Bills(database)
@@ -137,9 +147,11 @@ class SqliteLedger:
                 since="opened_at",
                 ttl_s=keep_days * DAY_S,
                 wall=wall,
-                stays=STAYS,
+                stays=f"{STAYS} OR {spool.UNSENT}" if is_sent else STAYS,
             )
         database.write(_prepare)
+        if keep_days is not None and not is_sent:
+            database.write(spool.forget)
 
     def opened(self, entry: Entry) -> None:
         """Write an open row."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from millrace.levers import BY_CACHE, NO_MODEL
 from millrace.pricing import NANODOLLAR
+from millrace.stores import spool
 from millrace.stores.ledger_json import Call, read_calls, read_price, read_shape, read_story
 from millrace.stores.queries import Dialect, Queries
 from millrace.types import (
@@ -43,7 +44,7 @@ _ROWS = f"SELECT rowid, {_NAMES} FROM entries WHERE"  # noqa: S608
 _TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
 # The newest row stays: else its number would be given once more, and who follows the rows would miss one.
 STAYS = "status = 'open' OR rowid = (SELECT max(rowid) FROM entries)"
-_OLD = f"opened_at < ? AND NOT ({STAYS})"
+_OLD = f"opened_at < ? AND NOT ({STAYS} OR {{unsent}})"
 _COUNT_OLD = f"SELECT count(*) FROM entries WHERE {_OLD}"  # noqa: S608
 _DELETE_OLD = f"DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries WHERE {_OLD} LIMIT {STEP})"  # noqa: S608
 
@@ -113,18 +114,27 @@ class LedgerRows:
 
     async def count_before(self, opened_before: float) -> int:
         """Return how many rows `delete_before` would delete."""
-        (count,) = await self._scan(lambda connection: connection.execute(_COUNT_OLD, (opened_before,)).fetchone())
+        (count,) = await self._scan(
+            lambda connection: connection.execute(self._old(_COUNT_OLD, connection), (opened_before,)).fetchone()
+        )
         return int(count)
 
     async def delete_before(self, opened_before: float) -> int:
         """Delete some of the rows that were opened before then (Unix seconds) and have ended; return how many.
 
-        None are left once it returns 0. Raises `TimeoutError` if the disk is too slow, or locked.
+        What waits to be sent to PostgreSQL stays. None are left once it returns 0. Raises `TimeoutError` if the disk is
+        too slow, or locked.
         """
         deleted: int = await self._database.commit(
-            lambda connection: connection.execute(_DELETE_OLD, (opened_before,)).rowcount, within_s=STEP_S
+            lambda connection: connection.execute(self._old(_DELETE_OLD, connection), (opened_before,)).rowcount,
+            within_s=STEP_S,
         )
         return deleted
+
+    def _old(self, query: str, connection: sqlite3.Connection) -> str:
+        """Return a query of what is old, without what waits to be sent to PostgreSQL."""
+        waits = self._database.dialect == "sqlite" and spool.has_unsent(connection)
+        return query.format(unsent=spool.UNSENT if waits else "false")
 
     async def _scan(self, read: Callable[[sqlite3.Connection], T]) -> T:
         found: T = await self._database.scanned(read, within_s=READ_S)

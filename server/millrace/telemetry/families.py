@@ -141,6 +141,10 @@ QUEUED = _gauge("disk_queue_writes", "Writes that wait for the disk, the rows of
 QUEUED_BYTES = _gauge("disk_queue_bytes", "The bytes of these writes.")
 QUEUED_SECONDS = _gauge("disk_queue_oldest_seconds", "For how long the first of them has waited.")
 DROPPED = _counter("disk_dropped_writes", "Writes of caches that were dropped because too much waited.")
+STORE_UP = _gauge("shared_store_up", "1 while Redis, or PostgreSQL, answers; those that are configured.", "store")
+WAITING_ROWS = _gauge("ledger_waiting_rows", "Rows of the ledger that have not arrived in PostgreSQL.")
+WAITING_SECONDS = _gauge("ledger_waiting_oldest_seconds", "For how long the first of them has waited.")
+WAITING_USED = _gauge("ledger_waiting_ratio", "The share of shared.spool_bytes that they take, about.")
 MEMORY = _gauge("memory_bytes", "Bytes that stores, queues and caches hold.", "account")
 MEMORY_LIMIT = _gauge("memory_limit_bytes", "Bytes that they may hold together.")
 WORKERS = _gauge("workers", "Processes that serve together: `serve --workers`.")
@@ -188,6 +192,7 @@ TRACED = _counter(
 SAME = frozenset(
     {
         *(DRAINING, QUEUED_SECONDS, BUILD, CAN_BE_ASKED, BREAKER),
+        *(STORE_UP, WAITING_ROWS, WAITING_SECONDS, WAITING_USED),
         *(BUDGET_USED, BUDGET_STEPS, EVIDENCE, WRONG, PROMISED),
     }
 )

@@ -49,9 +49,10 @@ def encoding(name: str = O200K) -> tiktoken.Encoding:
     if hashlib.sha256(compressed).hexdigest() != _SHA256[name]:
         raise RuntimeError(f"the ranks of {name} are damaged; reinstall millrace")
     pattern = folder.joinpath(f"{name}.pattern").read_text("utf-8")
-    return tiktoken.Encoding(
-        name, pat_str=pattern, mergeable_ranks=_unpack(lzma.decompress(compressed)), special_tokens=_SPECIAL[name]
-    )
+    ranks = _unpack(lzma.decompress(compressed))
+    made = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=_SPECIAL[name])
+    ranks.clear()  # over 20 MB, which tiktoken has copied, and would keep to be pickled
+    return made
 
 
 def encoding_of(model: str, setting: str | None = None) -> Encoding:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from millrace import __version__
 from millrace.errors import MillraceError
 from millrace.funnel.breaker import State
+from millrace.ports.replicas import Stores
 from millrace.principal import Role
 from millrace.telemetry import families as the
 from millrace.telemetry.numbers import Numbers, unpacked
@@ -29,6 +30,7 @@ async def metrics(request: Request) -> Response:
     tenant, accept = _seen_by(request, process), request.headers.get("accept", "")
     numbers = Numbers()
     _look_at_process(numbers, process)
+    _look_at_stores(numbers, process.stores)
     _look_at_models(numbers, process)
     _look_at_batches(numbers, process, tenant)
     await process.metrics.gathered(numbers, tenant, process.wall())
@@ -75,6 +77,15 @@ def _look_at_process(numbers: Numbers, process: Process) -> None:
     numbers.count(the.MEMORY_LIMIT, (), memory.limit)
     numbers.count(the.WORKERS, (), 1)
     numbers.count(the.BUILD, (__version__, platform.python_version()), 1)
+
+
+def _look_at_stores(numbers: Numbers, stores: Stores) -> None:
+    for name, store in stores.by_name.items():
+        numbers.count(the.STORE_UP, (name,), int(not store.is_away))
+    if (spooled := stores.spooled) is not None:
+        numbers.count(the.WAITING_ROWS, (), spooled.rows)
+        numbers.count(the.WAITING_SECONDS, (), spooled.oldest_s)
+        numbers.count(the.WAITING_USED, (), spooled.bytes / spooled.max_bytes)
 
 
 def _look_at_models(numbers: Numbers, process: Process) -> None:

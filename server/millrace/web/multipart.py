@@ -84,7 +84,7 @@ class Form:
         disposition = _DISPOSITION.search(head)
         found = _FIELD.findall(disposition[1]) if disposition else ()
         fields = {name.lower(): _ESCAPED.sub(r"\1", quoted) or plain for name, quoted, plain in found}
-        if "name" not in fields:
+        if not fields.get("name"):
             raise _no_form("a part has no name")
         self._parts += 1
         if self._parts > MAX_PARTS:

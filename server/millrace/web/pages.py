@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -19,6 +20,7 @@ from millrace.funnel.ratios import Ratio
 from millrace.funnel.record import Fared, PlaceReport, Report
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog
+from millrace.ports.replicas import Stores
 from millrace.principal import Role
 from millrace.web.middleware import head_of
 from millrace.web.process import Process
@@ -96,6 +98,7 @@ async def healthz(request: Request) -> Response:
     if _is_verbose(request, process):
         health.memory = _memory(process.memory)
         health.disk = _disk(process.backlog)
+        health.shared = _shared(process.stores) if process.stores.by_name else UNSET
         catalog = process.funnel.catalog
         health.counting = [_counting(catalog.ratios.shown(model)) for model in catalog.identities]
     return _json(health)
@@ -203,6 +206,14 @@ def _memory(budget: MemoryBudget) -> documents.Memory:
 
 def _disk(backlog: Backlog) -> documents.Disk:
     return documents.Disk(backlog.queued, backlog.queued_bytes, round(backlog.oldest_s, 3), backlog.dropped)
+
+
+def _shared(stores: Stores) -> documents.Stores:
+    answer: dict[str, Any] = {name: "away" if store.is_away else "ok" for name, store in stores.by_name.items()}
+    if (spooled := stores.spooled) is not None:
+        oldest_s = round(spooled.oldest_s, 3)
+        answer["ledger"] = documents.Spooled(spooled.rows, oldest_s, spooled.bytes, spooled.max_bytes)
+    return documents.Stores(**answer)
 
 
 @cache

@@ -16,6 +16,7 @@ from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.report import RouterReports
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, CacheControl, Clock, Rows
+from millrace.ports.replicas import NO_STORES, Stores
 from millrace.principal import Principal
 from millrace.runs.conversations import Conversations
 from millrace.runs.embeddings import Embeddings
@@ -97,6 +98,7 @@ class Process:
     embeddings: Embeddings
     chats: Chats
     elsewhere: Elsewhere | None = None  # None: there are no other replicas
+    stores: Stores = NO_STORES
     feeds: Counter[str] = field(default_factory=Counter)  # dashboards that are open, by tenant
     metrics: Metrics = field(default_factory=Metrics)
     sessions: set[LiveSession] = field(default_factory=set)

@@ -116,6 +116,23 @@ class Workers(Struct):
     of: int
 
 
+class Spooled(Struct):
+    """The rows of the ledger that wait for PostgreSQL on the disk, the bytes that they take, and may take."""
+
+    rows: int
+    oldest_seconds: float
+    bytes: int
+    max_bytes: int
+
+
+class Stores(Struct, omit_defaults=True):
+    """What replicas share their state through: whether each answers. What is not configured is left out."""
+
+    redis: Literal["ok", "away"] | UnsetType = UNSET
+    postgres: Literal["ok", "away"] | UnsetType = UNSET
+    ledger: Spooled | UnsetType = UNSET
+
+
 class Health(Struct):
     """The process is alive. `epoch` identifies it; `running` is the number of requests that run in it.
 
@@ -132,6 +149,7 @@ class Health(Struct):
     memory: Memory | UnsetType = UNSET  # with `?verbose`
     disk: Disk | UnsetType = UNSET  # with `?verbose`
     counting: list[Counting] | UnsetType = UNSET  # with `?verbose`
+    shared: Stores | UnsetType = UNSET  # with `?verbose`, where replicas share something
 
 
 class Fared(Struct, kw_only=True):

@@ -80,6 +80,7 @@ class Rollups:
         self._has_siblings = is_first is not None  # whose readers cannot have it add up at once
         self._watchers: set[Callable[[Ended], None]] = set()
         self._through: int | None = None  # None: not read yet
+        self._told: int | None = None  # of the last row that those who watch were told of; None: nobody watches
         self._looks_on = False  # another worker keeps what is added up
         self.turn = asyncio.Lock()  # whoever has it reads all of one moment, for nothing is added meanwhile
         self._watched = asyncio.Event()
@@ -147,17 +148,36 @@ class Rollups:
             if self._through is None or self._looks_on:
                 self._looks_on = False
                 self._through = await self._store.through(VERSION)
-            rows, number, top = await self._rows.after(self._through, PAGE)
+            after, ended = self._through, NOTHING
+            rows, number, top = await self._rows.after(after, PAGE)
             if rows:
                 cells, ended = await asyncio.to_thread(self._added, rows)
-                self._through = await self._store.add(cells, self._through, number, merged)
-                if self._through == number:  # else another process has been faster
-                    for watcher in tuple(self._watchers):
-                        watcher(ended)
-            elif number > self._through:  # open rows alone
-                self._through = await self._store.add((), self._through, number, merged)
+                self._through = await self._store.add(cells, after, number, merged)
+            elif number > after:  # open rows alone
+                self._through = await self._store.add((), after, number, merged)
             self.progress = Progress(max(0, top - self._through), top)
-            return self._through < top and len(rows) == PAGE
+            more = await self._tell(after, number, ended)
+            return more or (self._through < top and len(rows) == PAGE)
+
+    async def _tell(self, after: int, number: int, ended: Ended) -> bool:
+        """Tell those who watch what has ended between two numbers, whoever has added it up: each row once.
+
+        Return whether there is more to tell.
+        """
+        is_whole = False
+        if not self._watchers:
+            self._told = None
+        elif self._told is None or self._told == after:
+            self._told = max(after, number)
+        else:  # another process has added up more, or less, than was told here
+            rows, number, _ = await self._rows.after(self._told, PAGE)
+            self._told = max(self._told, number)
+            ended = (await asyncio.to_thread(self._added, rows))[1] if rows else NOTHING
+            is_whole = len(rows) == PAGE
+        if ended is not NOTHING:
+            for watcher in tuple(self._watchers):
+                watcher(ended)
+        return is_whole
 
     async def _look_on(self) -> bool:
         """Tell those who watch what has ended, and leave it to the first worker to keep it."""

@@ -3,11 +3,13 @@
 All steps that a database lacks run in one transaction, under a lock, so that two who upgrade at once do it once.
 """
 
+import re
 from typing import NamedTuple
 
 from psycopg import sql
 
 from millrace.stores.postgres.connection import Connection
+from millrace.stores.postgres.days import found as days_there
 from millrace.stores.postgres.tables import STEPS
 
 _LOCK = 6_511_274_209  # of the advisory locks: who changes the tables
@@ -21,11 +23,26 @@ CREATE TABLE IF NOT EXISTS schema_steps (
 """
 
 
+_MADE = re.compile(r"CREATE (TABLE|INDEX|SEQUENCE|FUNCTION|TRIGGER) (\w+)")
+_THERE = """
+SELECT CASE WHEN relkind = 'S' THEN 'sequence' WHEN relkind IN ('i', 'I') THEN 'index' ELSE 'table' END, relname
+FROM pg_class JOIN pg_namespace AS schema ON schema.oid = relnamespace WHERE nspname = current_schema()
+UNION ALL
+SELECT 'function', proname FROM pg_proc JOIN pg_namespace AS schema ON schema.oid = pronamespace
+WHERE nspname = current_schema()
+UNION ALL
+SELECT 'trigger', tgname FROM pg_trigger JOIN pg_class AS named ON named.oid = tgrelid
+JOIN pg_namespace AS schema ON schema.oid = relnamespace WHERE nspname = current_schema() AND tgparentid = 0
+"""
+
+
 class Found(NamedTuple):
     """What a database has: the number of its last step, and that of the last one that is known here."""
 
     has: int  # 0: nothing yet
     known: int
+    missing: tuple[str, ...] = ()  # what the steps that were done have made, and is not there
+    days: tuple[int, ...] = ()  # of the ledger, UTC days since 1970
 
 
 def found(connection: Connection) -> Found:
@@ -35,7 +52,12 @@ def found(connection: Connection) -> Found:
     if not exists:
         return Found(0, known)
     ((has,),) = connection.execute("SELECT coalesce(max(number), 0) FROM schema_steps").fetchall()
-    return Found(has, known)
+    if not has:
+        return Found(0, known)
+    there = {f"{kind} {name}" for kind, name in connection.execute(_THERE).fetchall()}
+    made = (made for step in STEPS if step.number <= has for text in step.statements for made in _MADE.findall(text))
+    missing = sorted({f"{kind.lower()} {name}" for kind, name in made} - there)
+    return Found(has, known, tuple(missing), () if "table entries" in missing else tuple(days_there(connection)))
 
 
 def upgrade(connection: Connection, schema: str) -> list[str]:

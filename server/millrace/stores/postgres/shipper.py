@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
+
 from millrace import log
 from millrace.ports import Clock
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import COLUMNS, DAY_S
 from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.database import PostgresDatabase
+from millrace.stores.spool import note_sent, prepare
 
 EVERY_S = 0.5  # between two looks, once all has arrived
 AGAIN_S = 1.0  # after a look that failed
@@ -25,17 +28,18 @@ AHEAD_S = 3600.0  # before a day begins, its partition is made
 READ_S, SEND_S = 60.0, 60.0
 CLOSE_S = 2.0  # for the last rows of a process to arrive; what does not is sent at the next start
 
-_LOCK = 6_511_274_210  # of the advisory locks: who sends. Rows are numbered one sender after the other
+SENDS = 6_511_274_210  # of the advisory locks: who sends. Rows are numbered one sender after the other
 _PAGE = (
     f"SELECT rowid, {COLUMNS} FROM entries WHERE rowid > ? AND rowid <= ? AND status != 'open' ORDER BY rowid LIMIT ?"  # noqa: S608
 )
 _TOP = "SELECT coalesce(max(rowid), 0) FROM entries"
-_LAGS = "SELECT count(*) FROM entries WHERE rowid > ? AND status != 'open'"
 _NAMES = COLUMNS.replace(" ", "").split(",")
 _OPENED_AT = _NAMES.index("opened_at")
+# All rows of a page in one statement, as JSON: that takes a third of the time of one statement for each.
 _PUT = (
-    f"INSERT INTO entries (rowid, day, spool, {COLUMNS})"  # noqa: S608 - names and question marks only
-    f" VALUES (nextval('entry_numbers'), ?, ?, {', '.join('?' for _ in _NAMES)})"
+    f"INSERT INTO entries (rowid, day, spool, {COLUMNS})"  # noqa: S608 - names only
+    f" SELECT nextval('entry_numbers'), day, ?, {COLUMNS} FROM ("
+    " SELECT * FROM json_populate_recordset(NULL::entries, ?::json) WITH ORDINALITY ORDER BY ordinality) AS page"
     " ON CONFLICT (request_id, day) DO UPDATE SET rowid = excluded.rowid, "
     + ", ".join(f"{name} = excluded.{name}" for name in _NAMES if name not in ("request_id", "opened_at"))
 )
@@ -50,13 +54,13 @@ class Shipper:
     """Sends what a ledger has. `spool` is the id of the data_dir, which no other one has."""
 
     def __init__(self, local: SqliteDatabase, remote: PostgresDatabase, spool: str, wall: Clock) -> None:
-        self.waiting = 0  # rows that had not arrived at the last look
         self.sent = 0  # rows of the last page
         self._local = local
         self._remote = remote
         self._spool = spool
         self._wall = wall
         self._arrived: int | None = None  # the number of the last row that has; None: not known
+        local.write(prepare)
 
     async def run(self) -> None:
         """Send rows as they end, until cancelled; then what is left, for a moment."""
@@ -71,7 +75,7 @@ class Shipper:
                     while await self.send():
                         pass
             except (OSError, sqlite3.Error, TimeoutError):
-                log.get().warning("rows of the ledger wait for the next start to reach PostgreSQL", rows=self.waiting)
+                log.get().warning("rows of the ledger wait for the next start to reach PostgreSQL")
 
     async def _sent(self) -> bool:
         """Send a page; whether more may wait."""
@@ -89,33 +93,40 @@ class Shipper:
     async def send(self) -> bool:
         """Send the next page of rows; whether it was a whole one. Raises `PostgresAwayError` or `TimeoutError`."""
         if self._arrived is None:
-            self._arrived = await self._remote.commit(partial(_begin, self._spool), within_s=SEND_S)
-        page: _Page = await self._local.scanned(partial(_page, self._arrived, self.waiting), within_s=READ_S)
+            arrived: int = await self._remote.commit(partial(_begin, self._spool), within_s=SEND_S)
+            self._note(arrived)
+            self._arrived = arrived
+        page: _Page = await self._local.scanned(partial(_page, self._arrived), within_s=READ_S)
         if page.rows:
             put = partial(_put, page.rows, self._spool, self._wall() + AHEAD_S)
             await self._remote.commit(put, within_s=SEND_S)
-        self._arrived, self.waiting, self.sent = page.last, page.waiting - len(page.rows), len(page.rows)
-        return self.waiting > 0
+            self._note(page.last)
+        self._arrived, self.sent = page.last, len(page.rows)
+        return page.is_whole
+
+    def _note(self, number: int) -> None:
+        """Note on the disk that rows have arrived, which need not stay there. It may be noted late, never early."""
+        self._local.write(partial(note_sent, number), droppable=True)
 
 
 class _Page(NamedTuple):
-    """Rows with their numbers, the number to go on from, and how many rows there are after the one before it."""
+    """Rows with their numbers, and the number to go on from."""
 
     rows: list[tuple[Any, ...]]
     last: int
-    waiting: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there may be more."""
+        return len(self.rows) == PAGE
 
 
-def _page(number: int, known: int, connection: sqlite3.Connection) -> _Page:
-    """Return the rows after a number. `known`: how many there were when they were last counted, less what was sent."""
+def _page(number: int, connection: sqlite3.Connection) -> _Page:
+    """Return the rows after a number."""
     # The top comes first: an open row below it that ends between both reads gets a number above it.
     ((top,),) = connection.execute(_TOP).fetchall()
     rows = connection.execute(_PAGE, (number, top, PAGE)).fetchall() if top > number else []
-    if len(rows) < PAGE:
-        return _Page(rows, max(top, number), len(rows))
-    if known <= PAGE:  # else what came since is counted later: to count all rows for each page would take for ever
-        ((known,),) = connection.execute(_LAGS, (number,)).fetchall()
-    return _Page(rows, rows[-1][0], known)
+    return _Page(rows, rows[-1][0] if len(rows) == PAGE else max(top, number))
 
 
 def _begin(spool: str, connection: Connection) -> int:
@@ -125,12 +136,14 @@ def _begin(spool: str, connection: Connection) -> int:
 
 def _put(rows: Sequence[tuple[Any, ...]], spool: str, until: float, connection: Connection) -> None:
     """Put rows that have not arrived. `until` (Unix seconds): the day for which there must be a place."""
-    connection.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
+    connection.execute("SELECT pg_advisory_xact_lock(?)", (SENDS,))
     ((arrived,),) = connection.execute(_ARRIVED, (spool,)).fetchall()
     fresh = [row for row in rows if row[0] > arrived]  # another process on the data_dir may have sent some
     if fresh:
         make_days(connection, {_day(until), *(_day(row[1 + _OPENED_AT]) for row in fresh)})
-        connection.executemany(_PUT, [(_day(row[1 + _OPENED_AT]), spool, *_texts(row[1:])) for row in fresh])
+        named = [dict(zip(_NAMES, _texts(row[1:]), strict=True)) for row in fresh]
+        page = [{"day": _day(row["opened_at"]), **row} for row in named]
+        connection.execute(_PUT, (spool, msgspec.json.encode(page).decode()))
         connection.execute(_ARRIVES, (fresh[-1][0], spool))
 
 

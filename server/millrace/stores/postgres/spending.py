@@ -3,6 +3,7 @@
 Its triggers add the cost of each row of the ledger that arrives, whichever version of Millrace sends it.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from millrace.stores.accounts import Today
@@ -15,7 +16,7 @@ SELECT spool, coalesce(sum(CASE WHEN day >= ? THEN nanodollars END), 0), sum(nan
 FROM spent WHERE tenant = ? AND day >= ? AND {of} GROUP BY spool
 """
 
-Spools = dict[str, tuple[int, int]]  # by data_dir: nanodollars of the day and of the month
+READ_S = 1.0  # for some accounts
 
 
 class PostgresSpending:
@@ -31,13 +32,18 @@ class PostgresSpending:
         )
         return spent
 
-    async def by_spool(self, name: AccountName, today: Today, *, within_s: float) -> Spools:
-        """Return what an account has spent, by data_dir. Raises `TimeoutError`."""
-        query = _BY_SPOOL.format(of=OF[name.kind])
-        values = day_of(today.day), name.tenant, day_of(today.month), name.name
+    async def by_spool(
+        self, names: Collection[AccountName], today: Today
+    ) -> dict[AccountName, dict[str, tuple[int, int]]]:
+        """Return the nanodollars of the day and month by account and data_dir. Raises `TimeoutError`."""
 
-        def read(connection: Any) -> Spools:
-            return {spool: (day, month) for spool, day, month in connection.execute(query, values)}
+        def read(connection: Any) -> dict[AccountName, dict[str, tuple[int, int]]]:
+            found = {}
+            for name in names:
+                values = day_of(today.day), name.tenant, day_of(today.month), name.name
+                rows = connection.execute(_BY_SPOOL.format(of=OF[name.kind]), values)
+                found[name] = {spool: (day, month) for spool, day, month in rows}
+            return found
 
-        found: Spools = await self._database.read(read, within_s=within_s)
-        return found
+        spools: dict[AccountName, dict[str, tuple[int, int]]] = await self._database.read(read, within_s=READ_S)
+        return spools

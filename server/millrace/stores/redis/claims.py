@@ -5,17 +5,26 @@ what its requests reserve, and what it has ahead of them. A process writes what 
 claim that comes twice, or after Redis was emptied, changes nothing that is right. A claim that grows is granted as far
 as the limits go, with the claims of all others subtracted. Dollars are whole nanodollars.
 
+Where there is a ledger of all replicas, an account that Redis does not know gets what that knows of each data_dir: who
+has died since Redis was emptied has told nothing here.
+
 Who has not been heard of for `LEASE_S` is dead. What its requests had reserved counts as spent, until its data_dir has
 a process again, whose ledger knows. Of a worker that dies beside others it stays spent for the day: theirs do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
+
+from millrace.stores.accounts import Today
+from millrace.types.budget import AccountName
 
 LEASE_S = 15
 MINUTE_S = 61  # as the accounts count it, in whole seconds
 KEPT_S = 35 * 86_400
 PLENTY = 0.5  # of a budget: as long as more is left, who has asked within the last minute has some ahead
+
+# The field of an account that has what the ledger knows. It looks like spending of a month that is never over.
+READ = "s:999999999:"
 
 _NOW = """
 local time = redis.call('TIME')
@@ -47,7 +56,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now - {LEASE_S}000, '
     count = count + 1
 end
 
-local own, own_day, own_month = nil, 0, 0
+local own, own_day, own_month, is_read = nil, 0, 0, 0
 local dead_day, dead_month = 0, 0 -- reserved by dead processes of this data_dir
 local spent_day, spent_month = 0, 0 -- by others
 local reserved, requests, tokens, in_flight = 0, 0, 0, 0
@@ -79,6 +88,8 @@ for i = 1, #rows, 2 do
             requests = requests + claim[4]
             tokens = tokens + claim[5]
         end
+    elseif field == '{READ}' then
+        is_read = 1
     else -- what a data_dir has spent
         local period, name = field:match('^.:(%d+):(.*)$')
         local is_own, number = name == spool, tonumber(value)
@@ -93,7 +104,7 @@ for i = 1, #rows, 2 do
 end
 
 -- What was sent before the last claim, and comes after it, changes nothing: whoever sent it does not wait for it.
-if own and own[10] > given[16] then return {{1, 0, 0, 0, 0, 0, 0, 0, 0, 0}} end
+if own and own[10] > given[16] then return {{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}} end
 
 if own then -- this process has not read what the others of its data_dir had open when they died
     own_day, own_month = own_day + dead_day, own_month + dead_month
@@ -133,9 +144,30 @@ redis.call('HSET', KEYS[1], 'c:' .. own_name, cmsgpack.pack(claim))
 redis.call('EXPIRE', KEYS[1], {KEPT_S})
 return {{
     own and 1 or 0, spent_day, spent_month, reserved, booked + ahead, requests, tokens, in_flight,
-    own_day, own_month,
+    own_day, own_month, is_read,
 }}
 """
+
+# Keys: the account. Puts what data_dirs have spent, unless more is known.
+SPENT = f"""
+local day, month = ARGV[1], ARGV[2]
+for i = 3, #ARGV, 3 do
+    for kind, given in pairs({{['d:' .. day] = ARGV[i + 1], ['m:' .. month] = ARGV[i + 2]}}) do
+        local field = kind .. ':' .. ARGV[i]
+        if tonumber(given) > tonumber(redis.call('HGET', KEYS[1], field) or 0) then
+            redis.call('HSET', KEYS[1], field, given)
+        end
+    end
+end
+redis.call('HSET', KEYS[1], '{READ}', 1)
+redis.call('EXPIRE', KEYS[1], {KEPT_S})
+"""
+
+
+# By account and data_dir, what was spent on the day and in the month, as the ledger of all replicas has it. Raises
+# `TimeoutError` if that is not known.
+Spools = Mapping[AccountName, Mapping[str, tuple[int, int]]]
+ReadLedger = Callable[[Collection[AccountName], Today], Awaitable[Spools]]
 
 
 class Claim(NamedTuple):
@@ -182,6 +214,7 @@ class Granted(NamedTuple):
     in_flight: int
     own_day: int  # spent by this data_dir
     own_month: int
+    is_read: int  # 0: what the ledger knows is not there
 
 
 def granted(reply: Sequence[int]) -> Granted:

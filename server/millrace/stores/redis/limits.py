@@ -30,7 +30,7 @@ from millrace.pricing import NANODOLLAR, ZERO
 from millrace.principal import Limits
 from millrace.stores.accounts import DAY_S, NOWHERE, RETRY_MS, Account, Elsewhere, Held, Today, has_budget
 from millrace.stores.limits import MemoryLimiter
-from millrace.stores.redis.claims import BEAT, CLAIM, Claim, Granted, granted
+from millrace.stores.redis.claims import BEAT, CLAIM, SPENT, Claim, Granted, ReadLedger, granted
 from millrace.stores.redis.link import CALL_S, RedisAwayError, RedisLink
 from millrace.types.budget import AccountName, Reached
 
@@ -38,14 +38,29 @@ BEAT_S = 1.0  # between two signs of life; also between two claims of what is us
 SETTLING_S = 3.0  # after Redis was emptied, until all replicas have told what they have
 SURELY_S = 1.5  # after which the other replicas are asked whether they find Redis away, too
 AT_ONCE, PAUSE_S = 200, 0.1  # claims that no request waits for
+READ_AT_ONCE, READ_AGAIN_S = 20, 1.0  # accounts whose spending is read from the ledger; after a look that failed
+LEDGER_S = 1.0  # for which a request waits for that
 TOLD_S = 40 * 86_400  # for which it is known that an operator was told
 MOST_TOLD = 1000  # steps that wait
 
+Call = tuple[str, list[bytes], list[str | int]]  # a script, its keys, its arguments
+
 
 class SharedLimits:
-    """Counts the accounts of a limiter together with other replicas. `spool` is the id of the data_dir."""
+    """Counts the accounts of a limiter together with other replicas. `spool` is the id of the data_dir.
 
-    def __init__(self, link: RedisLink, limiter: MemoryLimiter, spool: str, epoch: str, clock: Clock) -> None:
+    `ledger` reads what all data_dirs have spent, where that is kept in one place; None: each tells its own alone.
+    """
+
+    def __init__(
+        self,
+        link: RedisLink,
+        limiter: MemoryLimiter,
+        spool: str,
+        epoch: str,
+        clock: Clock,
+        ledger: ReadLedger | None = None,
+    ) -> None:
         self.replicas = 1  # that live, as far as is known
         self.are_all_without: Callable[[], Awaitable[bool]] = _surely  # asks the others
         self._link = link
@@ -66,6 +81,10 @@ class SharedLimits:
         self._are_all_without = False  # all replicas find Redis away
         self._beat_at = -math.inf
         self._number = 0  # of the last call
+        self._ledger = ledger
+        self._unread: dict[Account, asyncio.Event] = {}  # Redis has nothing of the ledger about them; set: it was asked
+        self._unread_due = asyncio.Event()
+        self._ledger_is_away = False
         self._reached: deque[Reached] = deque(maxlen=MOST_TOLD)
         self._tell: Callable[[Reached], None] = lambda _: None
         limiter.sharing = self
@@ -94,6 +113,7 @@ class SharedLimits:
                 with suppress(TimeoutError):  # then what is known must do
                     async with asyncio.timeout(CALL_S):
                         await self._round.wait()
+                await self._looked_up(held)
             if self._link.is_away or self._settles:
                 self._alone(held)
             if any(account.elsewhere is NOWHERE and has_budget(limits) for account, limits in held):
@@ -105,6 +125,47 @@ class SharedLimits:
                 account.wanted_tokens -= tokens
                 account.wanted_cost -= cost
             self.changed(held)
+
+    async def _looked_up(self, held: Held) -> None:
+        """Wait for what the ledger knows of accounts, for a moment."""
+        unread = [self._unread[account] for account, _ in held if account in self._unread]
+        if unread:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEDGER_S):
+                    for each in unread:
+                        await each.wait()
+
+    async def read_ledger(self) -> None:
+        """Put into Redis what the ledger knows of accounts that Redis does not, until cancelled."""
+        while self._ledger is not None:
+            if not self._unread:
+                self._unread_due.clear()
+            await self._unread_due.wait()
+            accounts = [*self._unread][:READ_AT_ONCE]
+            try:
+                await self._read(self._ledger, accounts)
+                self._ledger_is_away = False
+            except TimeoutError:  # also of Redis
+                self._ledger_is_away = not self._link.is_away
+            except RedisError as error:
+                log.get().error("what the ledger knows of accounts was not shared", exc_info=error)
+            self._changed.update(dict.fromkeys(accounts))
+            self._due.set()
+            if self._ledger_is_away or self._link.is_away:
+                await asyncio.sleep(READ_AGAIN_S)
+            else:
+                await self._round.wait()
+
+    async def _read(self, ledger: ReadLedger, accounts: list[Account]) -> None:
+        today = self._limiter.today
+        known = await ledger([account.name for account in accounts], today)
+        calls = list[Call]()
+        for account in accounts:
+            spent = [(spool, day, month) for spool, (day, month) in known.get(account.name, {}).items()]
+            calls.append(
+                (SPENT, [self._key(account)], [*_numbers(today), *(value for each in spent for value in each)])
+            )
+        await self._link.ask(lambda redis: _run(redis, calls))
 
     def changed(self, held: Held) -> None:
         """Have the others told of what was used or reserved. Never waits."""
@@ -179,21 +240,11 @@ class SharedLimits:
     async def _send(
         self, redis: Redis, today: Today, accounts: list[Account], claims: list[Claim], *, beats: bool
     ) -> list[Any]:
-        day, month = _numbers(today)
-        async with redis.pipeline(transaction=False) as pipe:
-            if beats:
-                pipe.evalsha(_sha(BEAT), 1, self._all, self._name)
-            for account, claim in zip(accounts, claims, strict=True):
-                who = self._spool, self._epoch, day, month
-                pipe.evalsha(_sha(CLAIM), 2, self._key(account), self._all, *who, *claim.arguments)
-            commands = [*pipe.command_stack]
-            try:
-                replies: list[Any] = await pipe.execute()
-            except NoScriptError:  # Redis was started again: what was done already may be done again
-                for script in (BEAT, CLAIM):
-                    await redis.script_load(script)
-                pipe.command_stack.extend(commands)
-                replies = await pipe.execute()
+        who = self._spool, self._epoch, *_numbers(today)
+        calls: list[Call] = [(BEAT, [self._all], [self._name])] if beats else []
+        for account, claim in zip(accounts, claims, strict=True):
+            calls.append((CLAIM, [self._key(account), self._all], [*who, *claim.arguments]))
+        replies = await _run(redis, calls)
         return replies if beats else [None, *replies]
 
     def _key(self, account: Account) -> bytes:
@@ -264,10 +315,16 @@ class SharedLimits:
                 self._active.pop(account, None)
             else:
                 self._active[account] = None
+            is_budget = claim.limit_day is not None or claim.limit_month is not None
+            is_read = not is_budget or self._is_read(account, reply)
             if self._settles:
                 self._alone([(account, account.limits)])
                 continue
-            is_budget = claim.limit_day is not None or claim.limit_month is not None
+            if not (is_read or self._ledger_is_away):
+                continue  # what all have spent is known soon; until then it has what it had
+            granted = settled + reply.granted * NANODOLLAR if is_budget else None
+            if granted is not None and not is_read:  # more may be spent than anybody knows now
+                granted = min(granted, _own_share(account, account.limits, self.replicas))
             account.elsewhere = Elsewhere(
                 day=max(ZERO, reply.spent_day * NANODOLLAR - day),
                 month=max(ZERO, reply.spent_month * NANODOLLAR - month),
@@ -275,11 +332,23 @@ class SharedLimits:
                 requests=reply.requests,
                 tokens=reply.tokens,
                 in_flight=reply.in_flight,
-                granted=settled + reply.granted * NANODOLLAR if is_budget else None,
+                granted=granted,
                 own_day=reply.own_day * NANODOLLAR,
                 own_month=reply.own_month * NANODOLLAR,
                 own_at=settled,
             )
+
+    def _is_read(self, account: Account, reply: Granted) -> bool:
+        """Whether Redis has what the ledger knows of an account. Else that is looked up."""
+        if self._ledger is None or reply.is_read:
+            if (asked := self._unread.pop(account, None)) is not None:
+                asked.set()
+            return True
+        asked = self._unread.setdefault(account, asyncio.Event())
+        if self._ledger_is_away:
+            asked.set()
+        self._unread_due.set()
+        return False
 
     async def _ask_the_others(self) -> None:
         """Find out, some time after Redis went away, whether it is away for all."""
@@ -317,6 +386,22 @@ class SharedLimits:
         return self._link.key("told1", _digest(reached.account), when)
 
 
+async def _run(redis: Redis, calls: list[Call]) -> list[Any]:
+    """Run scripts in one round trip; return their replies."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for script, keys, arguments in calls:
+            pipe.evalsha(_SHAS[script], len(keys), *keys, *arguments)
+        commands = [*pipe.command_stack]
+        try:
+            replies: list[Any] = await pipe.execute()
+        except NoScriptError:  # Redis was started again: what was done already may be done again
+            for script in _SHAS:
+                await redis.script_load(script)
+            pipe.command_stack.extend(commands)
+            replies = await pipe.execute()
+    return replies
+
+
 async def _surely() -> bool:
     return True
 
@@ -331,14 +416,14 @@ def _share(account: Account, limits: Limits, replicas: int) -> Elsewhere:
     budgets = [(limit, spent) for _, spent, limit in account.budgets(limits)]
     bound = known.granted
     if budgets and (bound is None or not known.is_alone):
-        held = account.reserved_cost
-        if bound is not None:
-            held = max(held, bound - account.settled_cost)
         if known is NOWHERE:
-            room = min(limit / replicas - spent for limit, spent in budgets) - held
+            bound = _own_share(account, limits, replicas)
         else:
+            held = account.reserved_cost
+            if bound is not None:
+                held = max(held, bound - account.settled_cost)
             room = (min(limit - spent for limit, spent in budgets) - held - known.reserved) / (2 * replicas)
-        bound = account.settled_cost + held + max(ZERO, room)
+            bound = account.settled_cost + held + max(ZERO, room)
     return replace(
         known,
         reserved=ZERO,
@@ -348,6 +433,13 @@ def _share(account: Account, limits: Limits, replicas: int) -> Elsewhere:
         granted=bound if budgets else None,
         is_alone=True,
     )
+
+
+def _own_share(account: Account, limits: Limits, replicas: int) -> Decimal:
+    """Return the dollars of all time that may be settled and reserved here, if each replica has an equal part."""
+    budgets = (limits.dollars_per_day, account.spent_day), (limits.dollars_per_month, account.spent_month)
+    left = min(limit / replicas - spent for limit, spent in budgets if limit is not None)
+    return account.settled_cost + max(account.reserved_cost, left)
 
 
 def _without_share(limit: int | None, replicas: int) -> int:
@@ -368,9 +460,5 @@ def _digest(name: AccountName) -> str:
     return hashlib.blake2b("\0".join(name).encode(), digest_size=16).hexdigest()
 
 
-def _sha(script: str) -> str:
-    return _SHAS[script]
-
-
 _UNKNOWN = "what other replicas have spent of a budget cannot be asked just now; retry in a second"
-_SHAS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (BEAT, CLAIM)}
+_SHAS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (BEAT, CLAIM, SPENT)}
