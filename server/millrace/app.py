@@ -24,6 +24,7 @@ from millrace.web import (
     evidence,
     feedback,
     files,
+    flights,
     http1,
     ledger,
     levers,
@@ -111,6 +112,7 @@ def create_app(
             Route("/v1/models", pages.models),
             Route("/v1/models/{id:path}", pages.model),
             Route("/v1/tickets", endpoints.tickets, methods=["POST"]),
+            Route("/replicas/flights/{place}", flights.follow, methods=["POST"]),
             Route("/metrics", metrics.metrics),
             Route("/healthz", pages.healthz),
             Route("/readyz", pages.readyz),
@@ -123,6 +125,7 @@ def create_app(
         middleware=middleware(),
         exception_handlers={
             MillraceError: refusals.refused,
+            endpoints.AnsweredElsewhere: endpoints.answered_elsewhere,
             HTTPException: refusals.unrouted,
             Exception: refusals.crashed,
         },

@@ -173,7 +173,7 @@ async def _cache(redis: SharedServer) -> AsyncIterator[tuple[RedisLink, SharedEx
     try:
         own = SqliteExactCache(database, ttl_s=3600, memory_bytes=2**28, disk_bytes=2**28, wall=time.time)
         async with linked(redis.url, "millrace") as link:
-            yield link, SharedExactCache(own, link, time.time)
+            yield link, SharedExactCache(own, link, time.time, "0" * 16, "http://127.0.0.1:1")
     finally:
         await asyncio.to_thread(database.close)
 

@@ -80,7 +80,7 @@ async def test_the_costs_of_redis_are_those_of_the_real_one() -> None:
 
 def test_the_costs_of_postgresql_are_those_of_the_real_one(tmp_path: Path) -> None:
     with postgres_server() as postgres:
-        found = asyncio.run(of_postgres(postgres, tmp_path, 3, page=60))
+        found = asyncio.run(of_postgres(postgres, tmp_path, 10, page=300))  # so that a page takes longer than a row
     assert 0 < found["row_s"] < 0.1
     assert found["page_s"] >= 0 < found["sync_s"]
     assert found["row_bytes"] > 300

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.access.origins import Origins, is_loopback
-from millrace.access.tickets import Tickets
+from millrace.access.tickets import Fetched, Tickets
 from millrace.errors import MillraceError
 from millrace.memory import Shares
 from millrace.principal import Principal
@@ -52,8 +52,22 @@ class Gate:
         """The number of open connections."""
         return self._connections.total()
 
-    def admit(self, head: RequestHead) -> Principal:
-        """Return the principal of a request.
+    async def fetch(self, head: RequestHead) -> Fetched | None:
+        """Take the ticket of a request from where all replicas have theirs, just before it is admitted.
+
+        None if there is no need to, or if it cannot be known.
+        """
+        tickets = _tickets_of(head)
+        if len(tickets) != 1 or not head.upgrade or self.draining or self.connections >= self._max_connections:
+            return None
+        try:
+            self._check_origin(head)
+        except MillraceError:
+            return None
+        return await self.tickets.fetch(tickets[0])
+
+    def admit(self, head: RequestHead, fetched: Fetched | None = None) -> Principal:
+        """Return the principal of a request. `fetched` is what was found of its ticket.
 
         Raises `server_draining`, `overloaded`, `forbidden` or `unauthorized`, checked in this order: a server that
         is full must not use up a ticket.
@@ -65,9 +79,9 @@ class Gate:
         if head.upgrade and self.connections >= self._max_connections:
             raise _full()
         self._check_origin(head)
-        tickets = [name.removeprefix(TICKET) for name in head.subprotocols if name.startswith(TICKET)]
+        tickets = _tickets_of(head)
         if tickets and head.upgrade:
-            return self._by_ticket(tickets, head)
+            return self._by_ticket(tickets, head, fetched)
         return ANONYMOUS if self.keyring.auth_is_off else self._by_key(head)
 
     @contextmanager
@@ -115,10 +129,10 @@ class Gate:
         rule = "is not in [server] origins; with keys, each page that may ask is listed there, the server's own too"
         return MillraceError("forbidden", f"Origin: {origin[:80]!r} {rule}")
 
-    def _by_ticket(self, tickets: list[str], head: RequestHead) -> Principal:
+    def _by_ticket(self, tickets: list[str], head: RequestHead, fetched: Fetched | None) -> Principal:
         if len(tickets) > 1:
             raise MillraceError("unauthorized", "ticket: send only one, together with millrace.v1")
-        return self.tickets.redeem(tickets[0], head.origins[0] if head.origins else "")
+        return self.tickets.redeem(tickets[0], head.origins[0] if head.origins else "", fetched)
 
     def _by_key(self, head: RequestHead) -> Principal:
         if not head.authorizations and len(head.api_keys) == 1:
@@ -130,6 +144,10 @@ class Gate:
         if scheme.lower() != "bearer":
             raise MillraceError("unauthorized", 'Authorization: send it as "Bearer mr_..."')
         return self.keyring.owner(key.strip())
+
+
+def _tickets_of(head: RequestHead) -> list[str]:
+    return [name.removeprefix(TICKET) for name in head.subprotocols if name.startswith(TICKET)]
 
 
 def _full() -> MillraceError:

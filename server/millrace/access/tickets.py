@@ -1,10 +1,12 @@
 """Tickets: a browser cannot send a key with a WebSocket, so its server trades the key for a single-use ticket.
 
 A ticket is 256 random bits, valid for one connection from one origin within a minute. Only its hash is kept, in memory,
-and where all workers of the server find it: whoever takes it from there redeems it.
+and where all workers of the server find it, or all replicas: whoever takes it from there redeems it. A ticket that the
+replicas cannot find, since what they share is away, is good at the one that has issued it.
 """
 
 import hashlib
+import math
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -38,13 +40,26 @@ class Shelf(Protocol):
         ...
 
 
-class _Shown(msgspec.Struct):
-    """A ticket on the shelf. The clock of all processes of a machine is the same."""
+class SharedShelf(Protocol):
+    """What all replicas see."""
+
+    async def put(self, key: bytes, value: bytes, seconds: float) -> bool:
+        """Keep a value for so long; return whether the others can take it."""
+        ...
+
+    async def take(self, key: bytes) -> bytes | None:
+        """Return a value and keep it no more; None if it is not there. Raises `OSError` if that cannot be known."""
+        ...
+
+
+class _Shown(msgspec.Struct, omit_defaults=True):
+    """A ticket on a shelf. The clock of all processes of a machine is the same."""
 
     key_id: str
     rotations: int
     origin: str
     expires_at: float
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +67,36 @@ class _Ticket:
     principal: Principal
     origin: tuple[str, str, int] | None
     expires_at: float  # by the clock, in seconds
+    is_shared: bool = False  # all replicas have seen it, so one of them may have redeemed it
+
+    def shown(self, origin: str) -> bytes:
+        """Return it as it is on a shelf."""
+        principal = self.principal
+        shown = _Shown(principal.key_id, principal.rotations, origin, self.expires_at, self.is_shared)
+        return msgspec.json.encode(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was found of a ticket where all replicas have theirs: it may be nothing."""
+
+    ticket: _Ticket | None
 
 
 class Tickets:
     """The unused tickets. `owner` returns the principal of a key, if that is still valid."""
 
-    def __init__(self, clock: Clock, owner: Callable[[str], Principal | None], shelf: Shelf | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        owner: Callable[[str], Principal | None],
+        shelf: Shelf | None = None,
+        shared: SharedShelf | None = None,
+    ) -> None:
         self._clock = clock
         self._owner = owner
         self._shelf = shelf
+        self._shared = shared
         self._unused: dict[bytes, _Ticket] = {}  # by hash, oldest first, so the next to expire is in front
         self._per_key: Counter[str] = Counter()
 
@@ -81,20 +117,44 @@ class Tickets:
             raise MillraceError("overloaded", "too many unused tickets; try again later", retry_after_ms=1000)
         ticket = secrets.token_urlsafe(32)
         digest = _digest(ticket)
-        self._unused[digest] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
+        issued = self._unused[digest] = _Ticket(principal, parse(origin), now + limits.TICKET_S)
         if self._shelf is not None:
-            shown = _Shown(principal.key_id, principal.rotations, origin, now + limits.TICKET_S)
-            self._shelf.put(digest, msgspec.json.encode(shown))
+            self._shelf.put(digest, issued.shown(origin))
         self._per_key[principal.key_id] += 1
         return ticket
 
-    def redeem(self, ticket: str, origin: str) -> Principal:
+    async def share(self, ticket: str, origin: str) -> None:
+        """Let the other replicas have a ticket that was just issued, if there are any."""
+        digest = _digest(ticket)
+        issued = self._unused.get(digest)
+        if self._shared is None or issued is None:
+            return
+        issued = replace(issued, is_shared=True)
+        if await self._shared.put(digest, issued.shown(origin), limits.TICKET_S) and digest in self._unused:
+            self._unused[digest] = issued
+            if self._shelf is not None:
+                self._shelf.put(digest, issued.shown(origin))
+
+    async def fetch(self, ticket: str) -> Fetched | None:
+        """Take a ticket from where all replicas have theirs, to redeem it; None if what this one knows must do."""
+        if self._shared is None:
+            return None
+        try:
+            taken = await self._shared.take(_digest(ticket))
+        except OSError:
+            return None
+        found = None if taken is None else self._read(taken)
+        return Fetched(None if found is None else replace(found, expires_at=math.inf))  # it would not be there
+
+    def redeem(self, ticket: str, origin: str, fetched: Fetched | None = None) -> Principal:
         """Use up a ticket and return its owner. Raises `unauthorized`.
 
         A ticket that is refused is used up too: if it arrives late or from another origin, others have seen it.
         """
         digest = _digest(ticket)
         found = self._remove(digest) if self._shelf is None else self._taken(digest, self._shelf)
+        if fetched is not None and (found is None or found.is_shared or fetched.ticket is not None):
+            found = fetched.ticket
         fits = found is not None and found.expires_at > self._clock() and found.origin == parse(origin) is not None
         if found is None or not fits or self._owner(found.principal.key_id) is None:
             raise MillraceError("unauthorized", _REFUSED)
@@ -105,11 +165,15 @@ class Tickets:
         own, taken = self._remove(digest), shelf.take(digest)
         if own is not None or taken is None:
             return None if taken is None else own
+        return self._read(taken)
+
+    def _read(self, taken: bytes) -> _Ticket | None:
         shown = msgspec.json.decode(taken, type=_Shown)
         owner = self._owner(shown.key_id)
         if owner is None:
             return None
-        return _Ticket(replace(owner, rotations=shown.rotations), parse(shown.origin), shown.expires_at)
+        principal = replace(owner, rotations=shown.rotations)
+        return _Ticket(principal, parse(shown.origin), shown.expires_at, shown.is_shared)
 
     def _remove(self, key: bytes) -> _Ticket | None:
         found = self._unused.pop(key, None)

@@ -42,6 +42,8 @@ from millrace.assembly.redis import (
     linking,
     passing_on,
     shared_exact_cache,
+    shared_repeats,
+    shared_tickets,
     sharing_caches,
     sharing_evidence,
     sharing_limits,
@@ -165,9 +167,12 @@ async def assembled(  # noqa: PLR0915 - all parts
         sweeper.on_late = watched.figures.late
         spending = SqliteSpending(database)
         schemas, learns, ratios = _schemas(parts), settings.evidence.judged, Ratios()
+        sharing_exact = shared_exact_cache(settings, exact, link, epoch, memory, CLOCK, WALL)
+        all_exact, flights = await parts.enter_async_context(sharing_exact)
         common = Common(
             connections=connections,
-            exact=await parts.enter_async_context(shared_exact_cache(exact, link, memory, WALL)),
+            exact=all_exact,
+            flights=flights,
             semantic=semantic,
             deleted=deletions,
             ledger=watched.ledger,
@@ -199,7 +204,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
-        gate = await _gate(settings, keyring, keys, parts, workers)
+        shelf = None if workers.others is None else workers.others.shelf
+        tickets = Tickets(CLOCK, keyring.principal, shelf, shared_tickets(link))
+        gate = await _gate(settings, keyring, keys, parts, tickets, workers.share_of)
         _count_caches(settings, memory, exact, semantic)
         _count_queues(memory, database, queue_bytes, schemas, checks)
         runs = Runs(funnels, CLOCK, WALL, kept_bytes=settings.server.memory_bytes // KEPT_SHARE)
@@ -264,7 +271,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         )
         end_reloads = await parts.enter_async_context(heeding(live_settings, SqliteReloads(database)))
         with_limits, traced = gate.keyring.with_limits, watched.traced
-        elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, epoch, CLOCK))
+        elsewhere = await parts.enter_async_context(passing_on(settings, link, workers.others, flights, epoch, CLOCK))
         if shared_limits is not None and elsewhere is not None:
             shared_limits.are_all_without = elsewhere.are_all_without_redis
         intake = Intake(
@@ -278,6 +285,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             with_limits,
             traced=traced,
             place="" if elsewhere is None else elsewhere.place,
+            repeats=shared_repeats(link, epoch),
         )
         batches = await parts.enter_async_context(
             running_batches(
@@ -340,6 +348,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             embeddings=embeddings,
             chats=Chats(runs),
             elsewhere=elsewhere,
+            flights=flights,
             stores=stores_of(link, shared),
             metrics=Metrics(
                 figures=watched.figures,
@@ -428,7 +437,9 @@ async def _semantic(
             await semantic.close()
 
 
-async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack, workers: Together) -> Gate:
+async def _gate(
+    settings: Settings, keyring: Keyring, keys: KeyStore, parts: AsyncExitStack, tickets: Tickets, share_of: int
+) -> Gate:
     """Build the gate, with the keys as they are now and, while the process runs, as they change."""
     try:
         keyring.replace(await keys.load())
@@ -438,10 +449,10 @@ async def _gate(settings: Settings, keyring: Keyring, keys: KeyStore, parts: Asy
     await parts.enter_async_context(running(follow(keyring, keys)))
     return Gate(
         keyring,
-        Tickets(CLOCK, keyring.principal, None if workers.others is None else workers.others.shelf),
+        tickets,
         Origins(settings.server.origins),
         max_connections=settings.server.max_connections,
-        share_of=workers.share_of,
+        share_of=share_of,
     )
 
 

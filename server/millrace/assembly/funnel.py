@@ -25,6 +25,7 @@ from millrace.funnel.ratios import Ratios
 from millrace.funnel.recall import Recall
 from millrace.funnel.routing.choice import Policy
 from millrace.funnel.routing.router import Router
+from millrace.funnel.shared_flights import SharedFlights
 from millrace.memory import Shares
 from millrace.ports import DeletedEntries, ExactCache, Ledger, ProviderBatches, SchemaValidator, SemanticCache
 from millrace.settings import Settings
@@ -41,6 +42,7 @@ class Common:
 
     connections: Connections
     exact: ExactCache | None
+    flights: SharedFlights | None  # with other replicas
     semantic: SemanticCache | None
     deleted: DeletedEntries
     ledger: Ledger
@@ -134,6 +136,7 @@ class LiveFunnels:
                 common.deleted,
                 checks.selected,
                 guards,
+                common.flights,
             ),
             ledger=common.ledger,
             wall=WALL,

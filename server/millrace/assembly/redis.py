@@ -11,6 +11,7 @@ from millrace.caches.deletions import Deletions, add_of_others
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.evidence.evidence import Evidence
+from millrace.funnel.shared_flights import KEPT_BYTES, SharedFlights
 from millrace.memory import MemoryBudget
 from millrace.ports import Clock, EvidenceStore
 from millrace.ports.replicas import PLACE
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from millrace.stores.redis.exact import SharedExactCache
     from millrace.stores.redis.limits import SharedLimits
     from millrace.stores.redis.link import RedisLink
+    from millrace.stores.redis.repeats import RedisRepeats
     from millrace.stores.redis.replicas import RedisReplicas
+    from millrace.stores.redis.tickets import RedisTickets
 
 
 @asynccontextmanager
@@ -43,7 +46,12 @@ async def linking(shared: SharedSettings) -> AsyncIterator["RedisLink | None"]:
 
 @asynccontextmanager
 async def passing_on(
-    settings: Settings, link: "RedisLink | None", workers: WorkerFiles | None, epoch: str, clock: Clock
+    settings: Settings,
+    link: "RedisLink | None",
+    workers: WorkerFiles | None,
+    flights: SharedFlights | None,
+    epoch: str,
+    clock: Clock,
 ) -> AsyncIterator[Elsewhere | None]:
     """Say at which address this replica is reached, and pass on what is for others, and for other workers."""
     if link is None and workers is None:
@@ -53,6 +61,8 @@ async def passing_on(
         replicas = None if link is None else await parts.enter_async_context(_replicas(settings, link, epoch, clock))
         elsewhere = Elsewhere(epoch[:PLACE], replicas, workers)
         parts.push_async_callback(elsewhere.close)
+        if flights is not None:
+            flights.follow_log = elsewhere.follow_log
         yield elsewhere
 
 
@@ -60,12 +70,16 @@ async def passing_on(
 async def _replicas(settings: Settings, link: "RedisLink", epoch: str, clock: Clock) -> AsyncIterator["RedisReplicas"]:
     from millrace.stores.redis.replicas import RedisReplicas  # noqa: PLC0415 - only where it is used
 
-    server = settings.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    address = settings.shared.address or f"http://{host}:{server.port}"
-    replicas = RedisReplicas(link, epoch, address, clock)
+    replicas = RedisReplicas(link, epoch, _address(settings), clock)
     async with running(replicas.run()):
         yield replicas
+
+
+def _address(settings: Settings) -> str:
+    """Return the URL at which other replicas reach this one."""
+    server = settings.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return settings.shared.address or f"http://{host}:{server.port}"
 
 
 @asynccontextmanager
@@ -116,18 +130,44 @@ def sharing_evidence(
 
 @asynccontextmanager
 async def shared_exact_cache(
-    own: SqliteExactCache | None, link: "RedisLink | None", memory: MemoryBudget, wall: Clock
-) -> AsyncIterator["SharedExactCache | SqliteExactCache | None"]:
-    """Put Redis behind the exact cache of this process, if there are both."""
+    settings: Settings,
+    own: SqliteExactCache | None,
+    link: "RedisLink | None",
+    epoch: str,
+    memory: MemoryBudget,
+    clock: Clock,
+    wall: Clock,
+) -> AsyncIterator[tuple["SharedExactCache | SqliteExactCache | None", SharedFlights | None]]:
+    """Put Redis behind the exact cache of this process, if there are both. Then flights are shared, too."""
     if own is None or link is None:
-        yield own
+        yield own, None
         return
     from millrace.stores.redis.exact import WAITING, SharedExactCache  # noqa: PLC0415 - only where it is used
 
-    cache = SharedExactCache(own, link, wall)
+    cache = SharedExactCache(own, link, wall, epoch, _address(settings))
+    flights = SharedFlights(cache, clock)
     memory.add("answers for other replicas", lambda: cache.bytes_used, WAITING)
-    async with running(cache.run()):
-        yield cache
+    memory.add("flights that have ended", lambda: flights.bytes_used, KEPT_BYTES)
+    async with running(cache.run()), running(cache.renew()):
+        yield cache, flights
+
+
+def shared_tickets(link: "RedisLink | None") -> "RedisTickets | None":
+    """Return where all replicas have their tickets."""
+    if link is None:
+        return None
+    from millrace.stores.redis.tickets import RedisTickets  # noqa: PLC0415 - only where it is used
+
+    return RedisTickets(link)
+
+
+def shared_repeats(link: "RedisLink | None", epoch: str) -> "RedisRepeats | None":
+    """Return which replica has which request that has an idempotency key."""
+    if link is None:
+        return None
+    from millrace.stores.redis.repeats import RedisRepeats  # noqa: PLC0415 - only where it is used
+
+    return RedisRepeats(link, epoch[:PLACE])
 
 
 @asynccontextmanager

@@ -94,6 +94,11 @@ class Bill:
         return any(charge.outcome is Outcome.ANSWERED for charge in charges)
 
     @property
+    def has_paid(self) -> bool:
+        """Whether a call was charged to it."""
+        return bool(self._charges)
+
+    @property
     def worst_case(self) -> Decimal:
         """Dollars, if all running calls run to their caps."""
         costs = (charge.so_far.cost if isinstance(charge, Share) else charge.worst_case for charge in self._charges)

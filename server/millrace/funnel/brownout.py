@@ -12,24 +12,28 @@ from millrace.funnel.fingerprint import Keys
 from millrace.funnel.recall import Recall
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.pins import bound_to
+from millrace.ports.flights import Lease
 from millrace.types import CacheMode, Request, StoredAnswer, Strategy
 from millrace.types.budget import Step
 
 
-async def looked_up(recall: Recall, response: ResponseLog, catalog: Catalog) -> tuple[Keys, StoredAnswer | None]:
-    """Return a request's keys, and the stored answer to it. Near the end of a budget it becomes a cheaper one.
+async def looked_up(
+    recall: Recall, response: ResponseLog, catalog: Catalog
+) -> tuple[Keys, StoredAnswer | Lease | None]:
+    """Return a request's keys, and the stored answer to it, or who leads its flight; see `Recall.exact`.
 
-    Raises `budget_exceeded` if nobody is left who may answer it.
+    Near the end of a budget it becomes a cheaper one. Raises `budget_exceeded` if nobody is left who may answer it.
     """
     request, budget = response.request, response.request.budget
     if budget is not None and budget.step is Step.CACHE:
         if request.cache not in (CacheMode.ON, CacheMode.ONLY):
             raise no_answer(request)
         request = response.request = replace(request, cache=CacheMode.ONLY)
+    becomes_small = budget is not None and budget.step is Step.SMALL and request.strategy is not Strategy.SMALL
     keys = await recall.keys(request)
-    stored = await recall.exact(request, keys)
-    if stored is not None or budget is None or budget.step is not Step.SMALL or request.strategy is Strategy.SMALL:
-        return keys, stored
+    found = await recall.exact(request, keys, may_lead=not becomes_small)
+    if found is not None or not becomes_small:
+        return keys, found
     check_small(request, catalog)
     request = response.request = replace(request, strategy=Strategy.SMALL)
     keys = await recall.keys(request)

@@ -237,3 +237,22 @@ def settle(response: ResponseLog, bill: Bill, ended: Ended) -> None:
         cost_usd=float(ended.statement.cost),
         latency_ms=round(latency_ms, 1),
     )
+
+
+def settle_lent(response: ResponseLog, bill: Bill) -> None:
+    """Close the bill of one who has followed a flight from another replica, and has come to pay for the rest of it.
+
+    Its request has a row of its own there, which says what the answer has saved.
+    """
+    bill.settle(
+        bill.statement(answered=False),
+        status=Status.CANCELLED,
+        source=None,
+        cache=CacheOutcome.JOINED,
+        check=None,
+        code="cancelled",
+        shape=shape_of(response.request),
+        began_at=response.started_at,
+        ttft_ms=None,
+        latency_ms=milliseconds(response.started_at, response.clock()) or 0.0,
+    )

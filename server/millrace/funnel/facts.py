@@ -43,7 +43,7 @@ class Started(Struct, frozen=True):
     """The request runs."""
 
 
-class Routed(Struct, frozen=True, kw_only=True):
+class Routed(Struct, frozen=True, kw_only=True, tag=True):
     """Which model or cache is going to answer, and why."""
 
     strategy: Strategy
@@ -94,7 +94,7 @@ class Routed(Struct, frozen=True, kw_only=True):
         return replace(self, cache=CacheOutcome.JOINED)
 
 
-class Revised(Struct, frozen=True, kw_only=True):
+class Revised(Struct, frozen=True, kw_only=True, tag=True):
     """All text so far is taken back; that of another model follows."""
 
     from_model: str
@@ -102,7 +102,7 @@ class Revised(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Committed(Struct, frozen=True):
+class Committed(Struct, frozen=True, tag=True):
     """All text since the last `Revised`, and all later text, is final."""
 
 

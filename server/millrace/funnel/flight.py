@@ -7,16 +7,40 @@ When the last participant leaves, the generation is cancelled.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from millrace.errors import internal_error
 from millrace.funnel.bill import Bill
 from millrace.funnel.ending import Result
+from millrace.funnel.fingerprint import Keys
 from millrace.funnel.open_charge import OpenCharge
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Attempt
-from millrace.types import Call, Outcome
+from millrace.types import CacheMode, Call, Outcome, Request
+
+
+class FlightKey(NamedTuple):
+    """What requests in one flight have in common."""
+
+    exact: bytes
+    commits_early: bool
+    service_tier: str  # which is paid for
+    key_cap: int | None
+
+    @classmethod
+    def of(cls, request: Request, keys: Keys) -> "FlightKey | None":
+        """Return the key of a request's flight; None for one that wants an answer of its own."""
+        if request.cache is not CacheMode.ON or request.max_cost is not None:
+            return None
+        return cls(keys.exact, request.commits_early, request.prompt.service_tier, request.key_cap)
+
+    @property
+    def name(self) -> bytes:
+        """The same for all replicas, in 16 bytes."""
+        beside = f"{self.commits_early} {self.key_cap} {self.service_tier}"
+        return hashlib.sha256(self.exact + beside.encode()).digest()[:16]
 
 
 class Participant(NamedTuple):

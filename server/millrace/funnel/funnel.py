@@ -26,19 +26,17 @@ from millrace.funnel.cascade import keep
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.ending import Result, answered, cancelled, failed, settle
 from millrace.funnel.fingerprint import Keys
-from millrace.funnel.flight import Flight
+from millrace.funnel.flight import Flight, FlightKey
 from millrace.funnel.race import cascade, hedge, race
 from millrace.funnel.recall import Recall, looked_up, served
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.routing.choice import Choice, Policy, choose
 from millrace.funnel.routing.router import Router
 from millrace.funnel.sampling import Sampling
+from millrace.funnel.shared_flights import led
 from millrace.memory import Shares
 from millrace.ports import Admission, Clock, Ledger
-from millrace.types import Answer, CacheMode, CacheOutcome, SemanticHit, Strategy, Tier
-
-# What requests in one flight have in common: exact key, `commits_early`, service tier, which is paid for, key's cap.
-FlightKey = tuple[bytes, bool, str, int | None]
+from millrace.types import Answer, CacheMode, CacheOutcome, SemanticHit, StoredAnswer, Strategy, Tier
 
 
 class Funnel:
@@ -81,7 +79,7 @@ class Funnel:
         Raises `overloaded` before it starts. Afterwards an error is the terminal of the response, never raised
         (PROTOCOL.md, What always holds, 1); only a cancel is raised again, once the bill is settled.
         """
-        with self._enter(response, admission) as bill:
+        with self._enter(response, admission, takes_place=not response.request.asked_again) as bill:
             try:
                 response.start()
                 result = await self._trim_to_join(response, bill)
@@ -125,17 +123,16 @@ class Funnel:
         if not response.request.generate:
             response.commit()
             return Result.ready(response.request)
-        keys, stored = await brownout.looked_up(self._recall, response, self.catalog)
+        keys, found = await brownout.looked_up(self._recall, response, self.catalog)
         response.looked_up = looked_up(response.request, keys)
-        if stored is not None:
-            return served(response, stored, CacheOutcome.EXACT, "answered before", self._wall())
-        if response.request.cache is not CacheMode.ON or response.request.max_cost is not None:
+        if isinstance(found, StoredAnswer):
+            return served(response, found, CacheOutcome.EXACT, "answered before", self._wall())
+        if (key := FlightKey.of(response.request, keys)) is None:
             return await self._semantic_to_store(keys, response, bill)
-        request = response.request
-        flight_key = (keys.exact, request.commits_early, request.prompt.service_tier, request.key_cap)
-        if (flight := self._flights.get(flight_key)) is None:
-            flight = Flight(response, partial(self._semantic_to_store, keys), partial(self._flight_ended, flight_key))
-            self._flights[flight_key] = flight
+        if (flight := self._flights.get(key)) is None:
+            here, enter = partial(self._semantic_to_store, keys), partial(self._enter, takes_place=False)
+            generate = led(self._recall.shared, found, here, enter, self.catalog)
+            self._flights[key] = flight = Flight(response, generate, partial(self._flight_ended, key))
         return await flight.join(response, bill)
 
     async def _semantic_to_store(self, keys: Keys, response: ResponseLog, payer: Payer) -> Result:
@@ -181,15 +178,15 @@ class Funnel:
             del self._flights[flight_key]
 
     @contextmanager
-    def _enter(self, response: ResponseLog, admission: Admission | None) -> Iterator[Bill]:
+    def _enter(self, response: ResponseLog, admission: Admission | None, *, takes_place: bool) -> Iterator[Bill]:
         with closing(self._bill(response, admission)) as bill:
-            tenant, is_own = response.request.tenant, response.request.asked_again
-            if not is_own and self._places.lack(tenant, 1) > 0:
+            tenant = response.request.tenant
+            if takes_place and self._places.lack(tenant, 1) > 0:
                 message = f"{self._places.held(tenant)} of your requests are running already; try again in a second"
                 raise MillraceError("overloaded", message, retry_after_ms=1000)
             self.bills[response] = bill
             try:
-                with nullcontext() if is_own else self._places.one(tenant):
+                with self._places.one(tenant) if takes_place else nullcontext():
                     yield bill
             finally:
                 del self.bills[response]

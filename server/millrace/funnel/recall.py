@@ -10,9 +10,12 @@ from millrace.funnel.checks.guards import Guards
 from millrace.funnel.ending import Result
 from millrace.funnel.facts import Routed
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
+from millrace.funnel.flight import FlightKey
 from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.response_log import ResponseLog
+from millrace.funnel.shared_flights import SharedFlights
 from millrace.ports import DeletedEntries, ExactCache, SemanticCache
+from millrace.ports.flights import Lease
 from millrace.types import (
     Answer,
     CacheMode,
@@ -45,10 +48,12 @@ class Recall:
         deleted: DeletedEntries | None = None,
         selected: Callable[[Request], tuple[str, ...]] = checks.selected,  # the checks that run for a request
         guards: Guards | None = None,
+        shared: SharedFlights | None = None,  # with other replicas
     ) -> None:
         self._selected = selected
         self._models = catalog.identities
         self._exact = exact
+        self.shared = shared
         self._semantic = semantic
         self._deleted = deleted
         self._guards = () if guards is None else (guards.signature,)  # a stored answer was watched by these
@@ -60,14 +65,24 @@ class Recall:
         own = 0 if request.check_schema is None else tokens.LONG + 1  # of unknown size
         return await in_thread_if_long(request.tenant, request.prompt.whole_size + own, work)
 
-    async def exact(self, request: Request, keys: Keys) -> StoredAnswer | None:
-        """Return the stored answer to an identical request, if there is one."""
+    async def exact(self, request: Request, keys: Keys, *, may_lead: bool = True) -> StoredAnswer | Lease | None:
+        """Return the stored answer to an identical request, if there is one.
+
+        Otherwise, where flights are shared with other replicas, return who leads that of the request: this process from
+        now on, if nobody did. `may_lead`: such a flight would follow.
+        """
         if self._exact is None or request.cache not in _READS or request.prompt.wants_logprobs:
             return None
-        key = keys.exact
+        key, flight = keys.exact, FlightKey.of(request, keys) if may_lead else None
         # The second look in memory: during the read from SQLite an identical request may have been answered.
-        found = self._exact.peek(key) or await self._exact.find(key) or self._exact.peek(key)
-        return None if found is None or self._is_deleted(found.id, found, request) else found
+        found = self._exact.peek(key) or await self._find(self._exact, keys, flight) or self._exact.peek(key)
+        is_deleted = isinstance(found, StoredAnswer) and self._is_deleted(found.id, found, request)
+        return None if is_deleted else found
+
+    async def _find(self, exact: ExactCache, keys: Keys, flight: FlightKey | None) -> StoredAnswer | Lease | None:
+        if self.shared is None or flight is None:
+            return await exact.find(keys.exact)
+        return await self.shared.leases.find_or_lead(keys.exact, flight.name)
 
     async def semantic(self, request: Request, keys: Keys) -> SemanticHit | SemanticMiss | None:
         """Return the stored answer to a near-identical question, or why there is none; None if it was not looked up."""

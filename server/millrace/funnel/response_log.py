@@ -13,7 +13,7 @@ from typing import Protocol
 from millrace import log
 from millrace.errors import EXITS, MillraceError
 from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started, grouped, sizes_of
-from millrace.ports import Attempt, Clock
+from millrace.ports import Clock, Reading
 from millrace.types import (
     Advice,
     Aside,
@@ -85,7 +85,7 @@ class ResponseLog:
     paused: bool = False
     halt: MillraceError | None = None  # why the server stopped it; None if a client did
     ended: Ended | None = None
-    attempt: Attempt | None = None  # the one whose deltas are appended now
+    attempt: Reading | None = None  # the one whose deltas are appended now
     asked: frozenset[str] = frozenset()  # names of the models that were asked for it
     looked_up: LookedUp | None = None  # in both caches
     found: SemanticHit | SemanticMiss | None = None  # by the semantic cache
@@ -241,7 +241,7 @@ class ResponseLog:
         self.advice = advice or self.advice
         self._append(routed)
 
-    def attach(self, attempt: Attempt) -> None:
+    def attach(self, attempt: Reading) -> None:
         """Append the deltas of an attempt from now on."""
         self.attempt = attempt
         attempt.sink = self.write
@@ -291,7 +291,7 @@ class ResponseLog:
         self.detach()
         self._append(revised)
 
-    def begin_again(self, revised: Revised, attempt: Attempt) -> None:
+    def begin_again(self, revised: Revised, attempt: Reading) -> None:
         """Take back all text so far of an attempt that answers anew. What looks at its text goes on looking."""
         look = self._on_read
         self.revise(revised)

@@ -23,7 +23,7 @@ from millrace.ports.observers import Observer
 from millrace.ports.router import RouterStore
 from millrace.ports.schemas import SCHEMA_TURN_S, SchemaReport, SchemaValidator
 from millrace.ports.stores import Admission, Admitted, Archive, KeyStore, Ledger, Limiter, PastRequests, Rows
-from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Said, Sink, Upstream, said
+from millrace.ports.upstream import Attempt, EmbeddingsCall, EmbeddingsUpstream, Reading, Said, Sink, Upstream, said
 
 __all__ = [
     "SCHEMA_TURN_S",
@@ -63,6 +63,7 @@ __all__ = [
     "PastRequests",
     "ProviderBatch",
     "ProviderBatches",
+    "Reading",
     "RouterStore",
     "Rows",
     "Said",

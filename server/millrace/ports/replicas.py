@@ -49,6 +49,22 @@ class Peers(Replicas, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request with an idempotency key that another replica has taken."""
+
+    response_id: str
+    digest: bytes  # of its body
+
+
+class Repeats(Protocol):
+    """Which replica has taken which request that has an idempotency key."""
+
+    async def take(self, name: tuple[str, ...], digest: bytes, response_id: str) -> Taken | None:
+        """Take a request, unless another replica that lives has it. None: it is this one's, or that cannot be known."""
+        ...
+
+
 class Siblings(Replicas, Protocol):
     """The other workers of the server."""
 

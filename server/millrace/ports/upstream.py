@@ -11,11 +11,24 @@ from millrace.types import Aside, Call, Embedded, Finish, Usage
 Sink = Callable[[list[str]], None]  # receives the text deltas of one read; must not raise
 
 
-class Attempt(Protocol):
-    """One upstream call that is being read. Text deltas go to `sink` and other deltas to `aside`, synchronously."""
+class Reading(Protocol):
+    """An answer that is being read. Text deltas go to `sink` and other deltas to `aside`, synchronously."""
 
     sink: Sink
     aside: Callable[[Aside], None]  # receives one delta that is not text, in order with the text; must not raise
+
+    def pause(self) -> None:
+        """Stop reading until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Read again."""
+        ...
+
+
+class Attempt(Reading, Protocol):
+    """One upstream call that is being read."""
+
     on_begin: Callable[[], None]  # called once, before the first delta that is more than white space; must not raise
     done: asyncio.Future[Finish]  # fails with UpstreamError
     parts: list[str]  # all text deltas so far
@@ -60,14 +73,6 @@ class Attempt(Protocol):
 
     def limit(self, output_tokens: int) -> None:
         """Cut the answer from now on at so many tokens, as its model counts them; the last limit holds."""
-        ...
-
-    def pause(self) -> None:
-        """Stop reading until `resume`."""
-        ...
-
-    def resume(self) -> None:
-        """Read again."""
         ...
 
 

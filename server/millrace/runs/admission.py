@@ -2,10 +2,13 @@
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
+from decimal import Decimal
 
+from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing import choice
-from millrace.ports import Admitted, Limiter
+from millrace.ports import Admission, Admitted, Limiter
+from millrace.pricing import ZERO
 from millrace.principal import Principal
 from millrace.types import BATCH_TIER, Request, Strategy
 from millrace.types.budget import Step
@@ -75,3 +78,39 @@ def behind_visitors(principal: Principal) -> Principal:
         in_flight=half(limits.in_flight),
     )
     return replace(principal, limits=halved)
+
+
+class OnceItPays:
+    """The admission of one who pays for nothing yet: within the limits it counts only once it does."""
+
+    limits_cost = False  # before that
+
+    def __init__(self, limiter: Limiter, principal: Principal, user: str, tag: str) -> None:
+        self._limiter = limiter
+        self._whose = principal, user, tag
+        self._admission: Admission | None = None
+
+    @property
+    def reserved(self) -> Decimal:
+        """Dollars that are reserved so far."""
+        return ZERO if self._admission is None else self._admission.reserved
+
+    def reserve_more(self, cost: Decimal, tokens: int) -> Decimal:
+        """Reserve up to `cost` dollars; return what there was left."""
+        admission = self._admitted()
+        return ZERO if admission is None else admission.reserve_more(cost, tokens)
+
+    def settle(self, cost: Decimal, tokens: int) -> None:
+        """Count what was used, if anything was."""
+        if (admission := self._admitted() if cost or tokens else self._admission) is not None:
+            admission.settle(cost, tokens)
+
+    def _admitted(self) -> Admission | None:
+        """Return the admission; None while the rates of the key have no room for it."""
+        if self._admission is None:
+            principal, user, tag = self._whose
+            try:
+                self._admission = self._limiter.admit(principal, ZERO, 0, user, tag)
+            except MillraceError:
+                return None
+        return self._admission

@@ -20,19 +20,30 @@ from millrace.funnel.funnels import Funnels
 from millrace.funnel.offload import in_thread_if_long
 from millrace.funnel.routing import pins
 from millrace.memory import Hold
-from millrace.ports import Backlog, Clock, Limiter, SchemaValidator
+from millrace.ports import Admission, Backlog, Clock, Limiter, SchemaValidator
+from millrace.ports.replicas import Repeats
 from millrace.principal import Principal
 from millrace.runs import histories
-from millrace.runs.admission import admitted, behind_visitors, drawn
+from millrace.runs.admission import OnceItPays, admitted, behind_visitors, drawn
 from millrace.runs.conversations import Conversations
 from millrace.runs.ids import response_id
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run, bytes_while_running
-from millrace.runs.runs import Runs, deadline_exceeded
+from millrace.runs.runs import Runs, deadline_exceeded, mismatch
 from millrace.types import Delivery, Request, Trace
 from millrace.wire import turns
 from millrace.wire.requests import Create
 from millrace.wire.tools import settled
+
+
+class TakenElsewhereError(MillraceError):
+    """Another replica has a request with this idempotency key."""
+
+    def __init__(self, response_id: str) -> None:
+        message = f"idempotency_key: another replica has its response; GET /v1/responses/{response_id} shows it"
+        super().__init__("resume_expired", message, param="millrace.idempotency_key")
+        self.response_id = response_id
+
 
 Traced = Callable[[Trace | None], Trace | None]
 
@@ -55,8 +66,11 @@ class Intake:
         *,
         traced: Traced = lambda trace: trace,
         place: str = "",
+        repeats: Repeats | None = None,
     ) -> None:
         """`place` begins the ids of responses: that of this process, where it is one of several replicas.
+
+        `repeats`: which of them has a request with an idempotency key.
 
         `with_limits` returns a principal with the limits that its key has now; a connection may be old.
 
@@ -64,6 +78,7 @@ class Intake:
         """
         self.closed = False
         self._place = place
+        self._repeats = repeats
         self.taken = 0  # requests that were read
         self._with_limits = with_limits
         self._traced = traced
@@ -149,9 +164,12 @@ class Intake:
 
         A request that was read before a drain began, and has waited in its lane since, is still started. So is one
         whose deadline comes before it is ready, in order to end as it should. If it is cancelled here, `drop` it.
+        Raises `TakenElsewhereError` if another replica has the run that it repeats.
         """
         if repeat is not None and (run := self._runs.repeated(repeat)) is not None:
             return run  # even if the conversation it continued is no longer kept
+        if repeat is not None:
+            await self._take(request, repeat)
         if request.deadline_at is None:
             prepared = await self._prepared(request, principal, last)
         else:
@@ -181,9 +199,30 @@ class Intake:
             request, admission = admitted(request, limited, self._limiter, catalog)
             return self._runs.start(request, admission, repeat, held=held)
 
+    async def _take(self, request: Request, repeat: Repeat) -> None:
+        """Have the other replicas pass on what repeats a request. Raises `TakenElsewhereError`."""
+        if self._repeats is None:
+            return
+        taken = await self._repeats.take(repeat.place, repeat.digest, request.id)
+        if taken is not None and taken.digest != repeat.digest:
+            raise mismatch()
+        if taken is not None:
+            raise TakenElsewhereError(taken.response_id)
+
     def has_budget(self, principal: Principal, create: Create) -> bool:
         """Whether what a client's fields cost counts against a budget in dollars."""
         return self._limiter.has_budget(self._with_limits(principal), _user_of(create), create.tag)
+
+    async def lent(self, principal: Principal, user: str, tag: str) -> Admission | None:
+        """Return the admission of one who follows a flight from another replica; None if nothing is limited.
+
+        Raises `overloaded` if what was spent cannot be read.
+        """
+        principal = self._with_limits(principal)
+        if not self._limiter.limits(principal, user, tag):
+            return None
+        await self._limiter.prepare(principal, user, tag)
+        return OnceItPays(self._limiter, principal, user, tag)
 
     def _drawn(self, request: Request, principal: Principal) -> AbstractAsyncContextManager[None]:
         """Have what it is likely to need at hand while it is admitted, where limits are shared with other replicas."""

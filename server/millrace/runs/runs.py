@@ -72,9 +72,7 @@ class Runs:
         """Return the run of the same request, asked before under the same idempotency key."""
         first, run = self._repeats.get(repeat.place, (None, None))
         if first is not None and first.digest != repeat.digest:
-            minutes = f"{limits.KEPT_S / 60:g} minutes"
-            message = f"idempotency_key: it was used for another request within the last {minutes}; choose a new one"
-            raise MillraceError("idempotency_mismatch", message, param="millrace.idempotency_key")
+            raise mismatch()
         return None if run is not None and run.was_abandoned else run  # one that is being cancelled has no answer
 
     async def _lead(self, run: Run, admission: Admission | None, *, cancelled: bool) -> None:
@@ -163,6 +161,13 @@ class Runs:
             run.cancel()
         if not self._funnel.covers(run.response) and run.admitted is not None:
             run.halt(run.admitted.used_up())
+
+
+def mismatch() -> MillraceError:
+    """Return the error of a request whose idempotency key another one has."""
+    minutes = f"{limits.KEPT_S / 60:g} minutes"
+    message = f"idempotency_key: it was used for another request within the last {minutes}; choose a new one"
+    return MillraceError("idempotency_mismatch", message, param="millrace.idempotency_key")
 
 
 def deadline_exceeded() -> MillraceError:

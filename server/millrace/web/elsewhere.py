@@ -7,8 +7,8 @@ batches, which one of them runs.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -18,13 +18,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millrace.errors import MillraceError
+from millrace.ports.flights import LeaderGoneError, Lease
 from millrace.ports.replicas import Peers, Siblings, place_of
 from millrace.web.refusals import refusal
-from millrace.wire import documents
+from millrace.wire import documents, messages, sessions
 
 HOP = "millrace-hop"
 CONNECT_S = 2.0
 SIBLING_S = 1.0  # for a worker to answer another one's question
+ANSWER_S = 2.0  # for a replica to say whether it leads a flight; by then a model has said its first word, too
+HEARD_S = 10.0  # after its last line a leader is gone: it sends one a second
 HEAD_S = 5.0  # for the head of its answer
 SILENT_S = 60.0  # for which the other replica may send nothing: streams have a heartbeat
 _RESPONSE = re.compile("/v1/responses/([^/]+)(/cancel|/input_items)?")
@@ -35,6 +38,8 @@ _SENT_ON = (
     "content-type",
     "content-length",
     "x-api-key",
+    *messages.HEADERS,
+    *sessions.HEADERS,
     "accept",
     "accept-encoding",
     "origin",
@@ -87,10 +92,40 @@ class Elsewhere:
                 return address
         return await self._replicas.find(place_of(named[1])) if self._replicas and named and not hop else None
 
+    async def repeated(self, response_id: str, body: bytes, scope: Scope, path: str, receive: Receive) -> Response:
+        """Have the process that has a response answer a request that repeats it, and whose body was read."""
+        hop, place = Headers(scope=scope).get(HOP, ""), place_of(response_id)
+        address = None
+        with suppress(LookupError):
+            if self.siblings is not None and hop != FROM_SIBLING:
+                address = await self.siblings.find(place)
+            if address is None and self._replicas is not None and not hop:
+                address = await self._replicas.find(place)
+        if address is None:
+            return refusal(_unheard(), scope)
+        return await self.answer(address, path, scope, receive, body)
+
     async def pass_on(self, address: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Have another process answer."""
-        answer = await self._answer(address, path, scope, receive)
+        answer = await self.answer(address, path, scope, receive)
         await answer(scope, receive, send)
+
+    async def follow_log(self, lease: Lease, wanted: bytes) -> AsyncGenerator[bytes]:
+        """Yield the lines of the log of a flight that another replica leads. Raises `LeaderGoneError`."""
+        url = f"{lease.address.rstrip('/')}/replicas/flights/{lease.place}"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_S, sock_read=HEARD_S)
+        headers = {HOP: FROM_REPLICA, "Content-Type": "application/json", "Accept-Encoding": "identity"}
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                found = await self._http.post(url, data=wanted, headers=headers, timeout=timeout, allow_redirects=False)
+            async with found, aclosing(_lines(found)) as lines:
+                if found.status != HTTPStatus.OK:
+                    raise LeaderGoneError(f"it does not lead it (status {found.status})")
+                async for line in lines:
+                    yield line
+                found.release()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise LeaderGoneError(f"it does not answer ({type(error).__name__})") from None
 
     @staticmethod
     async def unless_missing(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,7 +173,10 @@ class Elsewhere:
             message = "another worker takes over the files and batches just now; try again"
             raise MillraceError("overloaded", message, retry_after_ms=1000) from None
 
-    async def _answer(self, address: str, path: str, scope: Scope, receive: Receive) -> Response:
+    async def answer(
+        self, address: str, path: str, scope: Scope, receive: Receive, body: bytes | None = None
+    ) -> Response:
+        """Return what another process answers. `body` is that of the request, if it was read."""
         given = Headers(scope=scope)
         is_sibling = self.siblings is not None and address in self.siblings.others
         headers = {name: given[name] for name in _SENT_ON if name in given}
@@ -146,17 +184,32 @@ class Elsewhere:
         query = scope["query_string"].decode("latin-1")
         url = f"{address.rstrip('/')}{path}{'?' if query else ''}{query}"
         has_body = given.get("content-length", "0") != "0" or "transfer-encoding" in given
-        body = _received(receive) if has_body else None
+        data: AsyncIterator[bytes] | bytes | None = _received(receive) if has_body else None
+        if body is not None:
+            headers.pop("content-length", None)  # it may have been compressed
+            data = body
         try:
-            async with asyncio.timeout(HEAD_S):
+            async with asyncio.timeout(HEAD_S if body is None else None):  # a repeat waits as long as its first
                 found = await self._http.request(
-                    scope["method"], url, headers=headers, data=body, allow_redirects=False
+                    scope["method"], url, headers=headers, data=data, allow_redirects=False
                 )
         except (aiohttp.ClientError, TimeoutError):
-            message = "the replica that has this does not answer; try again"
-            return refusal(MillraceError("overloaded", message, retry_after_ms=1000), scope)
+            return refusal(_unheard(), scope)
         kept = {name: value for name, value in found.headers.items() if name.lower() not in _OF_A_CONNECTION}
         return StreamingResponse(_body(found), found.status, kept)
+
+
+def _unheard() -> MillraceError:
+    return MillraceError("overloaded", "the replica that has this does not answer; try again", retry_after_ms=1000)
+
+
+async def _lines(found: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+    """Yield whole lines."""
+    rest = b""
+    async for piece in found.content.iter_any():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
 
 
 def _finds_redis_away(health: bytes) -> bool:

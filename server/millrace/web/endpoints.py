@@ -16,7 +16,7 @@ from millrace.dialects.event_log import Codec, EventLog
 from millrace.dialects.responses import EventCodec, body_of, in_responses
 from millrace.errors import EXITS, FailedWithUsage, invalid
 from millrace.runs.conversations import not_found
-from millrace.runs.intake import repeat_of
+from millrace.runs.intake import TakenElsewhereError, repeat_of
 from millrace.runs.kept import Repeat
 from millrace.runs.run import Run
 from millrace.types import Trace
@@ -150,22 +150,38 @@ async def tickets(request: Request) -> Response:
     if origin is None:
         raise invalid("origin", 'origin: missing; name the page that will connect: {"origin": "https://app.example"}')
     ticket = process.gate.ticket(request.state.principal, origin)
+    await process.gate.tickets.share(ticket, origin)
     answer = documents.TicketAnswer(ticket=ticket, expires_at=int(process.wall() + limits.TICKET_S))
     return Response(msgspec.json.encode(answer), 201, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
+class AnsweredElsewhere(Exception):  # noqa: N818 - no error
+    """Another replica has the answer to a request."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__("another replica answers")
+        self.answer = answer
+
+
+async def answered_elsewhere(_: Request, found: Exception) -> Response:
+    """Return the answer of another replica."""
+    assert isinstance(found, AnsweredElsewhere), "it is called for these"
+    return found.answer
+
+
 async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, Run]:
-    """Read a request's body, off the loop if it is long, and start it."""
+    """Read a request's body, off the loop if it is long, and start it. Raises `AnsweredElsewhere`."""
     process, principal = process_of(request), principal_of(request)
 
-    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, str, Trace | None]:
+    def read_all(body: bytes) -> tuple[requests.Create, Repeat | None, bytes, str, Trace | None]:
         fields = reading.decode(body, "the body")
         create = read(fields, process.funnel.checks.names)
         named = session_of(fields, request.headers), trace_of(fields, trace_headers(request.headers))
-        return create, repeat_of(create, fields, principal), *named
+        repeat = repeat_of(create, fields, principal)
+        return create, repeat, body if repeat else b"", *named
 
     async with arriving(request, process) as arrival:
-        create, repeat, session, trace = await read_body(request, arrival, process.max_message_bytes, read_all)
+        create, repeat, kept, session, trace = await read_body(request, arrival, process.max_message_bytes, read_all)
         asked = process.intake.read(
             create, principal, arrival.held, negotiated=False, session=session, streamed=create.stream, trace=trace
         )
@@ -174,6 +190,12 @@ async def started(request: Request, read: ReadCreate) -> tuple[requests.Create, 
         except asyncio.CancelledError:  # its client has gone; it still gets its row in the ledger
             process.intake.drop(asked, arrival.held)
             raise
+        except TakenElsewhereError as taken:
+            if process.elsewhere is None:
+                raise
+            scope, receive = request.scope, request.receive
+            answer = await process.elsewhere.repeated(taken.response_id, kept, scope, request.url.path, receive)
+            raise AnsweredElsewhere(answer) from None
     request.state.request_id = run.request.id
     return create, run
 

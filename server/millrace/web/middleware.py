@@ -48,8 +48,9 @@ class GateMiddleware:
         gate: Gate = scope["state"]["process"].gate
         upgrade = scope["type"] == "websocket"
         with ExitStack() as connection:
+            head = head_of(scope, upgrade=upgrade)
             try:
-                principal = gate.admit(head_of(scope, upgrade=upgrade))
+                principal = gate.admit(head, await gate.fetch(head))
                 if upgrade:
                     connection.enter_context(gate.connected(principal))
             except MillraceError as error:

@@ -14,6 +14,7 @@ from millrace.batches.batches import Batches
 from millrace.evidence.report import Reports
 from millrace.funnel.funnels import Funnels
 from millrace.funnel.routing.report import RouterReports
+from millrace.funnel.shared_flights import SharedFlights
 from millrace.memory import MemoryBudget
 from millrace.ports import Backlog, CacheControl, Clock, Rows
 from millrace.ports.replicas import NO_STORES, Stores
@@ -98,6 +99,7 @@ class Process:
     embeddings: Embeddings
     chats: Chats
     elsewhere: Elsewhere | None = None  # None: there are no other replicas
+    flights: SharedFlights | None = None  # that are shared with them
     stores: Stores = NO_STORES
     feeds: Counter[str] = field(default_factory=Counter)  # dashboards that are open, by tenant
     metrics: Metrics = field(default_factory=Metrics)

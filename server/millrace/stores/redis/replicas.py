@@ -10,6 +10,7 @@ from millrace.ports import Clock
 from millrace.ports.replicas import PLACE
 from millrace.stores.redis.link import CALL_S, RedisAwayError, RedisLink
 
+KEY = "replicas1"  # the form of what each says
 BEAT_S = 5.0
 LIVES_S = 15.0  # after its last word a replica counts as dead
 LOOK_S = 0.25  # between two looks for one that is not known
@@ -44,7 +45,7 @@ class RedisReplicas:
         self._link = link
         self._address = address
         self._clock = clock
-        self._key = link.key("replicas1")
+        self._key = link.key(KEY)
         self._known: dict[str, str] = {}
         self._is_known = False  # the last look has succeeded
         self._is_told = False  # Redis has been told of this one
