@@ -50,7 +50,7 @@ from millrace.assembly.redis import (
 )
 from millrace.assembly.telemetry import access_of, watching
 from millrace.assembly.workers import Together, following, leaving, together, told_to_supervisor
-from millrace.caches.deletions import Deletions, heeded_by_all
+from millrace.caches.deletions import Deletions
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
@@ -197,7 +197,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         counted = SqliteRatios(database)
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
-        await parts.enter_async_context(_heeded(deletions, present))
+        await parts.enter_async_context(caches.heeded(deletions, present))
         shared_semantic = await parts.enter_async_context(
             sharing_caches(link, database, semantic, deletions, spool, WALL, CLOCK, workers.once)
         )
@@ -220,7 +220,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared)
         )
         cache = caches.cache_entries(
-            settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
+            settings.cache, database, embedders, bills, partial(caches.heed, deletions, database, present), WALL
         )
         asking = Asking(funnels, limiter, CLOCK, settings.evidence.dollars_per_day)
         learned = judging.evidence_of(
@@ -454,21 +454,6 @@ async def _gate(
         max_connections=settings.server.max_connections,
         share_of=share_of,
     )
-
-
-@asynccontextmanager
-async def _heeded(deletions: Deletions, present: Processes | None) -> AsyncIterator[None]:
-    """Heed what was deleted from the caches, and what other processes delete from now on."""
-    await deletions.begin(await asyncio.to_thread(present.others) if present else ())
-    async with running(deletions.follow()):
-        yield
-
-
-async def _heed(deletions: Deletions, database: SqliteDatabase, present: Processes | None, number: int) -> None:
-    """Heed a deletion; return once the other processes on the data_dir do too. Raises `TimeoutError`."""
-    await deletions.read()
-    if present is not None:
-        await heeded_by_all(database, present.others, number)
 
 
 def _hand_over(claimed: Claim, ledger: SqliteLedger, ends: Iterable[Callable[[], None]]) -> None:
