@@ -33,7 +33,7 @@ from millrace.simulator import SMALL, Simulator
 from millrace.stores.database import FILE
 from tests.support.processes import address, spawn
 from tests.support.server import without_delays
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer, free_port, redis_server
 
 REPLICAS, AT_ONCE, FITS = 3, 200, 50
 TOKENS = 100  # of an answer
@@ -180,11 +180,11 @@ async def _server(
         'price = { input = "0", output = "10" }\n'
         for tier in ("small", "large")
     )
-    config = folder / "millrace.toml"
+    config, port = folder / "millrace.toml", free_port()
     config.write_text(
-        f'[server]\nport = 0\ndata_dir = "{folder}"\n{models}[evidence]\njudged = false\n'
+        f'[server]\nport = {port}\ndata_dir = "{folder}"\n{models}[evidence]\njudged = false\n'
         f'[limits.user]\ndollars_per_day = "{FITS * TOKENS * 10e-6:.6f}"\n'
-        f'[shared]\nredis = "{redis_url}"\nname = "{name}"\n'
+        f'[shared]\nredis = "{redis_url}"\nname = "{name}"\naddress = "http://127.0.0.1:{port}"\n'
     )
     with spawn(
         "server", "serve", "--config", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

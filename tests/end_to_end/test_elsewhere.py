@@ -4,14 +4,16 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
 from redis.asyncio import Redis
 
+from millrace.ports.replicas import PLACE
 from tests.support.replicas import replicas
-from tests.support.server import Running
+from tests.support.server import Running, process_of
 from tests.support.shared_servers import SharedServer, redis_server
 from tests.support.wire_client import wire_client
 
@@ -131,3 +133,27 @@ async def test_without_redis_what_is_not_here_may_be_elsewhere(redis: SharedServ
             await asyncio.to_thread(redis.start)
         assert refused["error"]["code"] == "overloaded"
         assert refused["error"]["retry_after_ms"] == 1000
+
+
+async def test_each_says_whether_it_finds_redis_away(redis: SharedServer) -> None:
+    """So one can tell whether the others may be granted what it does not hear of."""
+    async with (
+        replicas(2, {"redis": redis.url, "name": "without"}) as (one, two),
+        aiohttp.ClientSession(one.url) as http,
+        http.get("/healthz") as _,
+    ):
+        elsewhere = process_of(one).elsewhere
+        assert elsewhere is not None
+        place = (await get(two.url, "/healthz"))["epoch"][:PLACE]
+        async with asyncio.timeout(PATIENCE_S):
+            while not elsewhere.where(place):  # it has not heard of the other
+                with suppress(AssertionError):  # it may not know just now
+                    await get(one.url, "/v1/responses/resp_" + "0" * 32, 404)
+        assert not await elsewhere.are_all_without_redis()
+        await asyncio.to_thread(redis.kill)
+        try:
+            await get(two.url, "/v1/responses/resp_" + "0" * 32, 503)
+            assert (await get(two.url, "/healthz"))["redis"] == "away"
+            assert await elsewhere.are_all_without_redis()
+        finally:
+            await asyncio.to_thread(redis.start)

@@ -68,8 +68,9 @@ def _judge(fired: Target, one: Cancelled, call: RecordedCall, took: dict[tuple[s
     """Note how long a call went on after nobody wanted it."""
     if call.began_at - one.at > HANG_S + fired.watch.worst_late_s:
         fired.watch.fault(f"a model was called {call.began_at - one.at:.2f} s after the cancel ({one.kind}, {one.way})")
-    if call.ended_at > one.at and not call.has_finished:
-        took.setdefault((one.kind, one.way), []).append(call.ended_at - one.at)
+    went_on = call.ended_at - one.at  # to its own end, in some calls: those were not closed in time
+    if went_on > (RELEASED_S if call.has_finished else 0):
+        took.setdefault((one.kind, one.way), []).append(went_on)
 
 
 async def _check_rows(fired: Target, data: Path) -> None:

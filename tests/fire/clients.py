@@ -216,7 +216,7 @@ async def _server(folder: Path, client: str, **server: Any) -> AsyncIterator[Ser
         settings = configuration_for(model.url, model.url, data_dir=str(folder), upstream_client=client, **server)
         for each in settings["models"].values():
             each |= {"context_window": 2 * ALMOST_ALL, "max_output_tokens": ALMOST_ALL}
-        settings |= {"limits": {"in_flight": 1000, "dollars_per_day": "100000"}}
+        settings |= {"limits": {"tenant": {"in_flight": 1000, "dollars_per_day": "1000000"}}}
         settings |= {"cache": {"exact": False, "semantic": False}}
         connections: set[Any] = set()
         async with serving(settings, connections=connections) as url, aiohttp.ClientSession(url) as http:

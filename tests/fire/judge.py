@@ -105,6 +105,8 @@ def faults_of_bill(api: str, fault: Fault, told: Told, rows: list[Row]) -> list[
         found.append(f"told {told.cost} dollars, the ledger has {row.cost} nanodollars")
     if row.cost != sum(call.cost_nanodollars for call in row.calls):
         found.append("its calls do not add up")
+    if told.text and not any(call.output_tokens for call in row.calls):
+        found.append(f"{told.text!r} was shown, and no word is charged")
     return [*found, *(each for call in row.calls for each in _of_call(due(api, fault), fault, call))]
 
 

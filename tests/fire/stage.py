@@ -49,6 +49,12 @@ class Stage:
         places = self.process.funnel.health.places
         return ", ".join(f"{place.name}: {place.breaker.state} {place.breaker.cause}" for place in places)
 
+    @property
+    def spent(self) -> int:
+        """Nanodollars that are spent of the limit of the one who asks."""
+        accounts = self.process.intake._limiter.accounts  # type: ignore[attr-defined]
+        return sum(int(account.settled_cost * 10**9) for account in accounts)
+
     async def idle(self, within_s: float) -> float:
         """Wait until nothing is held; return how long that took."""
         return await idle(self.process, lambda: bool(self.models.open), within_s)
@@ -85,7 +91,7 @@ def configuration(api: str, served: Models, *, pulls: bool, folder: Path) -> dic
     for model in found["models"].values():
         model |= {"upstream": api, "first_token_timeout_s": SILENCE_S, "stall_timeout_s": SILENCE_S}
     found["models"]["large"]["deployments"] = [{"weight": 1000}, {"base_url": sound}]  # the one that fails is asked
-    found["limits"] = {"in_flight": 1000, "dollars_per_day": "1000"}
+    found["limits"] = {"tenant": {"in_flight": 1000, "dollars_per_day": "1000"}}  # so that something is reserved
     return found | {"cache": {"exact": False, "semantic": False}}
 
 

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from millrace import log
 from millrace.web.server import new_loop
-from tests.fire.judge import STRATEGIES, faults_of, faults_of_bill
+from tests.fire.judge import ALONE, STRATEGIES, faults_of, faults_of_bill
 from tests.fire.models import FAULTY, Fault, Kind, Line, strike as strike_line
 from tests.fire.pulse import TRIES, Pulse, beating
 from tests.fire.stage import Stage, rows, stage
@@ -117,7 +117,10 @@ async def strike(
                         found.again += 1
                     found.note(cell, (f"{way}, {dialect}: {each}" for each in faults))
                     on_run()
+            spent = running.spent
         ledger = rows(Path(folder))
+    if (charged := sum(row.cost for of_one in ledger.values() for row in of_one)) != spent:
+        found.note(first, [f"{charged} nanodollars are in the ledger, and {spent} are spent of the limit"])
     for cell, fault, way, told in bills:
         found.note(cell, (f"{way}: {each}" for each in faults_of_bill(cell.api, fault, told, ledger.pop(told.id, []))))
     if len(ledger) > unknown:
@@ -140,6 +143,8 @@ async def _run(
         faults = faults_of(cell.api, fault, way, told, [*running.models.asked])
         found.ends[cell.kind, told.status] += 1
         if fault.position is Position.LINE:
+            if way == ALONE and running.line.to_client.is_due:
+                faults.append("the fault did not strike")
             running.line.cut()  # a connection that has been through this is none to go on with
         found.longest_held_s = max(found.longest_held_s, await running.idle(IDLE_S))
     except Exception as error:

@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from millrace.stores.redis.link import CALL_S, PROBE_EVERY_S, SOON_S, RedisAwayError, RedisLink, linked
+from tests.support.namespaces import host
 from tests.support.proxy import proxy_to
 from tests.support.shared_servers import SharedServer, free_port, postgres_server, redis_server
 
@@ -80,6 +81,23 @@ async def test_one_that_is_slow_is_away_until_it_answers_soon(redis: SharedServe
             assert link.is_away
             slow.calm()
             await returned(link)
+
+
+async def test_one_whose_cable_is_pulled_is_away_until_it_is_plugged_in() -> None:
+    """Nobody is told: what was sent is lost, and so is what asks for a new connection."""
+    with host() as apart, redis_server(at=apart) as redis:
+        async with linked(redis.url, "apart") as link:
+            await link.ask(lambda client: client.set(link.key("x"), b"1"))
+            apart.cut()
+            with pytest.raises(RedisAwayError, match="is away: "):
+                await link.ask(lambda client: client.get(link.key("x")))
+            began = time.perf_counter()
+            with pytest.raises(RedisAwayError):
+                await link.ask(lambda client: client.get(link.key("x")))
+            assert time.perf_counter() - began < CALL_S
+            apart.mend()
+            await returned(link)
+            assert await link.ask(lambda client: client.get(link.key("x"))) == b"1"
 
 
 async def test_a_wrong_command_is_an_error_of_ours_and_does_not_count_as_away(redis: SharedServer) -> None:

@@ -13,6 +13,7 @@ from tests.support.listening import listening
 READ_BYTES = KERNEL_BYTES = 65_536
 SO_ATTACH_FILTER, BPF_RETURN = 26, 0x06  # of Linux
 MOST_SLICES = 1000  # of one read; then the rest goes at once, since each slice takes a turn of the loop
+CARRIED_S = 0.01  # that a slice takes where there is little bandwidth
 AHEAD = 64  # pieces that are under way in one direction
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -43,6 +44,11 @@ class Way:
         `loses`: what came with the last of them does not pass.
         """
         self._left, self._then, self._loses = after, then, loses
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a strike is still to come."""
+        return self._left is not None
 
     def struck(self, chunk: bytes) -> "tuple[bytes, Callable[[Link], None] | None]":
         """Return what passes of a chunk, and what happens then."""
@@ -204,12 +210,15 @@ async def _send(pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.Stre
             _end(writer)
             return
         try:
-            starts = [*range(0, 0 if is_lost else len(chunk), way.slice_bytes)][:MOST_SLICES]
+            size = way.slice_bytes
+            if way.bytes_per_s:
+                size = min(size, max(1, round(way.bytes_per_s * CARRIED_S)))
+            starts = [*range(0, 0 if is_lost else len(chunk), size)][:MOST_SLICES]
             for at in starts:
-                piece = chunk[at : at + way.slice_bytes if at < starts[-1] else None]
+                piece = chunk[at : at + size if at < starts[-1] else None]
+                await asyncio.sleep(len(piece) / way.bytes_per_s if way.bytes_per_s else 0)
                 writer.write(piece)
                 await writer.drain()
-                await asyncio.sleep(len(piece) / way.bytes_per_s if way.bytes_per_s else 0)
         except (OSError, RuntimeError):  # it is closed, at least on this side
             is_lost = True
         pieces.task_done()

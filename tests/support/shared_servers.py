@@ -18,6 +18,7 @@ import pytest
 
 from millrace.stores.postgres import migrations
 from millrace.stores.postgres.connection import Connection
+from tests.support.namespaces import Host
 
 START_S = 30.0
 
@@ -82,16 +83,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def redis_server(*options: str) -> Iterator[SharedServer]:
-    """Run Redis. It stores nothing, unless options say so."""
+def redis_server(*options: str, at: Host | None = None) -> Iterator[SharedServer]:
+    """Run Redis, on a host of its own if one is named. It stores nothing, unless options say so."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("Redis is not installed; install it with: apt install redis-server")
     port = free_port()
     with TemporaryDirectory(prefix="millrace-redis-") as folder:
-        plain = ("--save", "", "--appendonly", "no")
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, *plain, *options]
-        yield from _running(SharedServer(f"redis://127.0.0.1:{port}/0", command, None, Path(folder) / "log"))
+        plain = ("--save", "", "--appendonly", "no", "--protected-mode", "no")
+        prefix, address = ([], "127.0.0.1") if at is None else (at.prefix, at.address)
+        command = [*prefix, program, "--port", str(port), "--bind", address, "--dir", folder, *plain, *options]
+        yield from _running(SharedServer(f"redis://{address}:{port}/0", command, None, Path(folder) / "log"))
 
 
 @contextmanager

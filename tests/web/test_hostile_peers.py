@@ -185,6 +185,51 @@ async def test_an_endless_head_is_refused(millrace: Running) -> None:
         assert (await ended(reader)).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize(
+    ("odd", "status"),
+    [
+        (("", "Content-Length: 5"), 400),
+        (("", "Transfer-Encoding: chunked"), 400),
+        (("", "Sec-WebSocket-Protocol: " + ", ".join(["millrace.v1"] * 1000)), 431),
+        (("", "\r\n".join(["X: y"] * 200)), 431),
+        (("?" + "x" * 10_000, "X: y"), 414),
+    ],
+    ids=["a body", "chunks", "subprotocols", "headers", "target"],
+)
+async def test_an_upgrade_that_cannot_be_read_is_answered_and_closed(
+    millrace: Running, odd: tuple[str, str], status: int
+) -> None:
+    """What passes as HTTP, and not as a request for a WebSocket: else nobody would time it."""
+    query, header = odd
+    head = UPGRADE.format(host="localhost").replace("/v1/responses", f"/v1/responses{query}")
+    async with wire(millrace.url, head.replace("\r\n\r\n", f"\r\n{header}\r\n\r\nhello")) as (reader, _):
+        came = await ended(reader)
+    assert came.startswith(f"HTTP/1.1 {status} ".encode())
+    assert came.count(b"HTTP/1.1 ") == 1
+    await until(lambda: not millrace.connections)
+
+
+async def test_chunks_of_single_bytes_do_not_stop_others(millrace: Running) -> None:
+    """Parsing a read of them takes half a second; what nobody reads any more, because it was refused, is parsed too."""
+    head = "DELETE /v1/responses/none HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    worst_s, beats = 0.0, 0
+
+    async def beat() -> None:
+        nonlocal worst_s, beats
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0.005)
+            worst_s, beats = max(worst_s, time.thread_time() - before), beats + 1
+
+    beating = asyncio.create_task(beat())
+    async with wire(millrace.url, head.encode() + b"1\r\nx\r\n" * 40_000) as (reader, _):
+        assert b" 404 " in await reader.readuntil(b"\r\n\r\n")
+        seen = beats
+        await until(lambda: beats >= seen + 20, 20)
+    beating.cancel()
+    assert worst_s < 0.1  # of CPU time
+
+
 async def test_a_body_too_long_is_refused_early(millrace: Running) -> None:
     """413, in the words of an SDK."""
     body = b" " * 100_000

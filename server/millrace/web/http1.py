@@ -2,7 +2,8 @@
 
 Handed to uvicorn as `http=`. The head of a request must arrive within a time of the connection, or of the last answer
 being read. The body must arrive within the time that the longest one may take; endpoints that read theirs are stricter
-(`arrivals.py`). Single bytes do not restart the timer. An application finds the connection in its scope under
+(`arrivals.py`). Single bytes do not restart the timer. What takes long to parse, such as chunks of single bytes, is
+parsed in pieces, between which others have their turns. An application finds the connection in its scope under
 `EXTENSION`.
 """
 
@@ -12,11 +13,15 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from millrace.web.flood import ReadingShare
 from millrace.web.websocket import EXTENSION, tune, unheard_s, unsent
 from millrace.wire import limits
 
 LONGER_S = 5.0  # than endpoints wait for a body: a body that no endpoint reads
+PIECE, PLAIN_PIECE = 4096, 65_536  # bytes that are parsed at once
 HALF_OPEN = 4096  # connections without a whole head, beyond those that may be open
+
+_NOTHING = memoryview(b"")
 
 
 class TimedHttp(H11Protocol):
@@ -29,6 +34,9 @@ class TimedHttp(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
     _awaited: object = None  # what the timer waits for: a state of the peer, as h11 names it
     _unread = 0  # bytes, when the timer was set
+    _unparsed = _NOTHING  # what has come, while its turn has not
+    _is_paused = False  # nothing is read meanwhile
+    _parsing: asyncio.Handle | None = None  # parses on, soon
 
     @property
     def unsent(self) -> int:
@@ -59,11 +67,61 @@ class TimedHttp(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer, or drop the connection where there are too many."""
         super().connection_made(transport)
+        self._share = ReadingShare()
         if len(self.connections) > self.max_connections:
             transport.abort()
             return
         tune(transport)
         self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, or its beginning: others have their turns before the rest."""
+        self._unparsed = memoryview(bytes(self._unparsed) + data)
+        if self._parsing is None:
+            self._parse()
+        else:
+            self._pause()  # uvicorn has resumed it
+
+    def _parse(self) -> None:
+        """Parse piece by piece. A body takes no more of the loop than a connection's share."""
+        self._parsing, wait = None, 0.0
+        while self._unparsed and not (wait or self._has_request or self.transport.is_closing()):
+            is_body = self.conn.their_state is h11.SEND_BODY
+            size = PLAIN_PIECE if is_body and len(self._unparsed) > PIECE and not self._has_chunks else PIECE
+            piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+            if is_body:
+                self._share.begin()
+            super().data_received(cast("bytes", piece))
+            wait = self._share.end() if is_body else 0.0
+        if not self._unparsed or self.transport.is_closing():
+            self._unparsed = _NOTHING
+            self._resume()
+            return
+        self._pause()
+        if not self._has_request:
+            self._parsing = self.loop.call_later(wait, self._parse)
+
+    @property
+    def _has_request(self) -> bool:
+        """Whether a whole request is here and its answer is not, which comes before what follows."""
+        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+
+    @property
+    def _has_chunks(self) -> bool:
+        """Whether the body comes in chunks: any other costs next to nothing to parse."""
+        return any(name == b"transfer-encoding" for name, _ in self.headers)
+
+    def _pause(self) -> None:
+        if not self.transport.is_closing():
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        """Read on, unless uvicorn has a reason not to."""
+        if self._is_paused:
+            self._is_paused = False
+            if not self.flow.read_paused and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def handle_events(self) -> None:
         """Handle what has arrived, then set the timer for what has not."""
@@ -87,6 +145,8 @@ class TimedHttp(H11Protocol):
         """Set the timer for the next head."""
         super().on_response_complete()
         self._watch()
+        if self._unparsed and self._parsing is None:
+            self._parsing = self.loop.call_soon(self._parse)
 
     def eof_received(self) -> None:
         """Note that the client has closed its side: it has gone, also if it has not taken what was sent.
@@ -104,6 +164,9 @@ class TimedHttp(H11Protocol):
         uvicorn's own timer, for the next request, would keep one that was reset.
         """
         self._stop()
+        self._unparsed = _NOTHING
+        if self._parsing is not None:
+            self._parsing.cancel()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.scope = self.cycle = cast("Any", None)
@@ -112,9 +175,11 @@ class TimedHttp(H11Protocol):
         """Hand the connection over to the WebSocket protocol, whose pings notice a dead peer."""
         self._stop()
         self._awaited = h11.SWITCHED_PROTOCOL
+        self._resume()
         super().handle_websocket_upgrade(event)
         self.scope = cast("Any", None)  # it refers back here, and this is not needed while the WebSocket is open
-        frames, _ = self.conn.trailing_data  # of a client that does not wait for the answer
+        frames = self.conn.trailing_data[0] + bytes(self._unparsed)  # of a client that does not wait for the answer
+        self._unparsed = _NOTHING
         if frames:
             cast("asyncio.Protocol", self.transport.get_protocol()).data_received(frames)
 

@@ -9,6 +9,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -76,6 +77,8 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         """Take what has come: the request as a whole, frames in slices, so that others have a turn between them."""
         if not self.handshake_initiated:
             super().data_received(data)
+            if self.conn.handshake_exc is not None and not self.transport.is_closing():
+                self._refuse()
             return
         self._came_at = self.loop.time()
         self._slices.add(data)
@@ -84,6 +87,15 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         else:  # only now: most peers send a message and wait
             self._pause_reading()
             self._count()
+
+    def _refuse(self) -> None:
+        """Answer a head that cannot be read, which uvicorn leaves alone: with a body, or one that is too long."""
+        self.handshake_initiated = self.handshake_complete = self.close_sent = True
+        because = "Failed to open a WebSocket connection: its request has a body, or cannot be read.\n"
+        answer = b"".join(self.conn.data_to_send())  # if websockets has one
+        self.transport.write(answer or self.conn.reject(HTTPStatus.BAD_REQUEST, because).serialize())
+        self.transport.close()
+        self._abort_soon()
 
     def _read(self) -> None:
         """Parse a slice, and the others when the application has taken its messages and the loop its turn."""

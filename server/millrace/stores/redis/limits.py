@@ -36,6 +36,7 @@ from millrace.types.budget import AccountName, Reached
 
 BEAT_S = 1.0  # between two signs of life; also between two claims of what is used of a minute
 SETTLING_S = 3.0  # after Redis was emptied, until all replicas have told what they have
+KNOWN_S = 2 * BEAT_S  # after its first sign of life all others have counted a replica
 SURELY_S = 1.5  # after which the other replicas are asked whether they find Redis away, too
 AT_ONCE, PAUSE_S = 200, 0.1  # claims that no request waits for
 READ_AT_ONCE, READ_AGAIN_S = 20, 1.0  # accounts whose spending is read from the ledger; after a look that failed
@@ -75,7 +76,7 @@ class SharedLimits:
         self._changed: dict[Account, None] = {}
         self._waiting: deque[Account] = deque()  # to be told of when there is time
         self._active: dict[Account, None] = {}  # those that claim something
-        self._has_begun = False
+        self._begun_at: float | None = None  # when Redis first had a sign of life
         self._settles_until = -math.inf  # by the clock
         self._away_since: float | None = None
         self._are_all_without = False  # all replicas find Redis away
@@ -275,9 +276,10 @@ class SharedLimits:
         )
 
     def _lives(self, was_known: int, replicas: int) -> None:
-        if self._has_begun and not was_known:
+        if self._begun_at is None:
+            self._begun_at = self._clock()
+        elif not was_known:
             self._emptied()
-        self._has_begun = True
         self.replicas = max(self.replicas, replicas) if self._settles else replicas
 
     @property
@@ -351,10 +353,14 @@ class SharedLimits:
         return False
 
     async def _ask_the_others(self) -> None:
-        """Find out, some time after Redis went away, whether it is away for all."""
+        """Find out, some time after Redis went away, whether it is away for all.
+
+        Who had begun just then is not among those that the others divide by, and does not know them all.
+        """
         now = self._clock()
         self._away_since = now if self._away_since is None else self._away_since
-        if now - self._away_since >= SURELY_S:
+        is_known = self._begun_at is not None and self._away_since - self._begun_at >= KNOWN_S
+        if is_known and now - self._away_since >= SURELY_S:
             self._are_all_without = await self.are_all_without()
 
     def _alone(self, held: Iterable[tuple[Account, Limits]]) -> None:
