@@ -187,7 +187,7 @@ async def test_a_damaged_row_is_deleted_and_the_others_are_found(database: Sqlit
     await kept(database, embedder)
     damaged = """
         INSERT INTO semantic_entries
-        SELECT 'sem_1', scope, tenant, 'Why?', answer, x'00', mark, stored_at, used_at, hits, rank, size
+        SELECT 'sem_1', scope, tenant, 'Why?', answer, x'00', mark, stored_at, used_at, hits, rank, size, NULL, NULL
         FROM semantic_entries
     """
     await look(database, lambda connection: connection.execute(damaged))

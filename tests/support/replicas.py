@@ -25,14 +25,23 @@ async def replicas(
         ]
         running = []
         for number in range(count):
-            configuration = configuration_for(small.base_url, large.base_url)
-            if folder is not None:
-                configuration["server"]["data_dir"] = str(folder / f"replica{number}")
-            for section, keys in (sections | {"shared": shared}).items():
-                configuration[section] = configuration.get(section, {}) | deepcopy(keys)
-            port = free_port()
-            configuration["shared"]["address"] = f"http://127.0.0.1:{port}"
-            connections: set[Any] = set()
-            url = await parts.enter_async_context(serving(configuration, connections=connections, port=port))
-            running.append(Running(url, small, large, connections))
+            place = None if folder is None else folder / f"replica{number}"
+            running.append(await parts.enter_async_context(replica(small, large, shared, folder=place, **sections)))
         yield running
+
+
+@asynccontextmanager
+async def replica(
+    small: Simulator, large: Simulator, shared: dict[str, Any], *, folder: Path | None = None, **sections: Any
+) -> AsyncIterator[Running]:
+    """Run one replica of those that ask these models. `folder` is its data_dir."""
+    configuration = configuration_for(small.base_url, large.base_url)
+    if folder is not None:
+        configuration["server"]["data_dir"] = str(folder)
+    for section, keys in (sections | {"shared": shared}).items():
+        configuration[section] = configuration.get(section, {}) | deepcopy(keys)
+    port = free_port()
+    configuration["shared"]["address"] = f"http://127.0.0.1:{port}"
+    connections: set[Any] = set()
+    async with serving(configuration, connections=connections, port=port) as url:
+        yield Running(url, small, large, connections)

@@ -44,12 +44,13 @@ from millrace.assembly.redis import (
     shared_exact_cache,
     shared_repeats,
     shared_tickets,
-    sharing_deletions,
+    sharing_caches,
+    sharing_evidence,
     sharing_limits,
 )
 from millrace.assembly.telemetry import access_of, watching
 from millrace.assembly.workers import Together, following, leaving, together, told_to_supervisor
-from millrace.caches.deletions import Deletions, heeded_by_all
+from millrace.caches.deletions import Deletions
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
@@ -196,8 +197,10 @@ async def assembled(  # noqa: PLR0915 - all parts
         counted = SqliteRatios(database)
         await database.ready()
         await parts.enter_async_context(counting.kept_ratios(ratios, counted, sweeper))
-        await parts.enter_async_context(_heeded(deletions, present))
-        await parts.enter_async_context(sharing_deletions(link, database, spool, WALL, workers.once))
+        await parts.enter_async_context(caches.heeded(deletions, present))
+        shared_semantic = await parts.enter_async_context(
+            sharing_caches(link, database, semantic, deletions, spool, WALL, CLOCK, workers.once)
+        )
         await parts.enter_async_context(following(workers, *(cache.follow for cache in in_use)))
         for store in (*in_use, archive, judged, ledger):
             store.prune()
@@ -217,7 +220,7 @@ async def assembled(  # noqa: PLR0915 - all parts
             sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared)
         )
         cache = caches.cache_entries(
-            settings.cache, database, embedders, bills, partial(_heed, deletions, database, present), WALL
+            settings.cache, database, embedders, bills, partial(caches.heed, deletions, database, present), WALL
         )
         asking = Asking(funnels, limiter, CLOCK, settings.evidence.dollars_per_day)
         learned = judging.evidence_of(
@@ -233,7 +236,8 @@ async def assembled(  # noqa: PLR0915 - all parts
             measured=judging.measured_by(funnels),
         )
         end_learning = await parts.enter_async_context(router.learning(chosen, routed, memory))
-        end_judging = await parts.enter_async_context(judging.judging(learned, funnels, memory))
+        share = sharing_evidence(link, epoch, learned, judged)
+        end_judging = await parts.enter_async_context(judging.judging(learned, funnels, memory, share))
         if learned is not None:
             await parts.enter_async_context(following(workers, partial(learned.follow, judged.changes)))
         embeddings = Embeddings(
@@ -347,7 +351,11 @@ async def assembled(  # noqa: PLR0915 - all parts
             flights=flights,
             stores=stores_of(link, shared),
             metrics=Metrics(
-                figures=watched.figures, access=access_of(settings), budgets=limiter.budgets, reports=reports
+                figures=watched.figures,
+                access=access_of(settings),
+                budgets=limiter.budgets,
+                reports=reports,
+                lags=lambda: {} if shared_semantic is None else shared_semantic.lags,
             ),
             settings=live_settings,
             batches=batches,
@@ -446,21 +454,6 @@ async def _gate(
         max_connections=settings.server.max_connections,
         share_of=share_of,
     )
-
-
-@asynccontextmanager
-async def _heeded(deletions: Deletions, present: Processes | None) -> AsyncIterator[None]:
-    """Heed what was deleted from the caches, and what other processes delete from now on."""
-    await deletions.begin(await asyncio.to_thread(present.others) if present else ())
-    async with running(deletions.follow()):
-        yield
-
-
-async def _heed(deletions: Deletions, database: SqliteDatabase, present: Processes | None, number: int) -> None:
-    """Heed a deletion; return once the other processes on the data_dir do too. Raises `TimeoutError`."""
-    await deletions.read()
-    if present is not None:
-        await heeded_by_all(database, present.others, number)
 
 
 def _hand_over(claimed: Claim, ledger: SqliteLedger, ends: Iterable[Callable[[], None]]) -> None:

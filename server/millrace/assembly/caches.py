@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from millrace import log
+from millrace.assembly.background import running
 from millrace.assembly.models import embeddings_upstream
-from millrace.caches.deletions import Deletions
+from millrace.caches.deletions import Deletions, heeded_by_all
 from millrace.caches.embedders import chosen
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.embedders.remote import KEPT_BYTES, RemoteEmbedder
@@ -20,6 +21,7 @@ from millrace.memory import MemoryBudget
 from millrace.ports import Clock, HitCounts
 from millrace.settings import CacheSettings, Settings
 from millrace.stores.database import MEMORY, SqliteDatabase
+from millrace.stores.processes import Processes
 from millrace.upstreams.connections import Connections
 
 CALL_S = 10.0  # for an embedder to answer; what comes too late for a lookup is there for the store
@@ -85,6 +87,7 @@ def semantic_cache(
         disk_bytes=share_of(settings, settings.cache.disk_bytes),
         folder=None if settings.server.data_dir == MEMORY else Path(settings.server.data_dir) / FOLDER,
         deadline_s=deadline_s if remote is None else max(deadline_s, remote.timeout_s),
+        is_shared=settings.shared.redis is not None,
         wall=wall,
     )
 
@@ -131,3 +134,18 @@ def judge_of(settings: CacheSettings, embedders: Embedders) -> PairJudge:
         prepare=None if embedders.remote is None else embedders.remote.prepare,
         threshold=settings.semantic_threshold,
     )
+
+
+@asynccontextmanager
+async def heeded(deletions: Deletions, present: Processes | None) -> AsyncIterator[None]:
+    """Heed what was deleted from the caches, and what other processes delete from now on."""
+    await deletions.begin(await asyncio.to_thread(present.others) if present else ())
+    async with running(deletions.follow()):
+        yield
+
+
+async def heed(deletions: Deletions, database: SqliteDatabase, present: Processes | None, number: int) -> None:
+    """Heed a deletion; return once the other processes on the data_dir do too. Raises `TimeoutError`."""
+    await deletions.read()
+    if present is not None:
+        await heeded_by_all(database, present.others, number)

@@ -1,7 +1,9 @@
 """Evidence of one process: who judges, how it asks again, and what learns of it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from millrace.assembly.background import begun, running
 from millrace.caches.decision.mix import weights_for
@@ -55,6 +57,7 @@ def evidence_of(  # noqa: PLR0913, PLR0917 - its parts
         is_busy=is_busy,
         students=students,
         measured=measured,
+        keeps_others=settings.shared.postgres is None,
     )
 
 
@@ -111,15 +114,21 @@ def is_busy(funnels: Funnels, backlog: Backlog, max_running: int) -> bool:
 
 @asynccontextmanager
 async def judging(
-    evidence: Evidence | None, funnels: Funnels, memory: MemoryBudget
+    evidence: Evidence | None,
+    funnels: Funnels,
+    memory: MemoryBudget,
+    share: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> AsyncIterator[Callable[[], None]]:
-    """Have samples judged, once what was found before is known. Yield what ends it early."""
+    """Have samples judged, once what was found before is known. Yield what ends it early.
+
+    `share` tells other replicas what is found, and has what they find heeded.
+    """
     if evidence is None:
         yield lambda: None
         return
     memory.add("samples that wait", lambda: evidence.bytes_used, 2 * WAITING_BYTES)
     funnels.tell(evidence)
-    async with running(_judging(evidence)) as end_task:
+    async with running(_judging(evidence, share)) as end_task:
 
         def end() -> None:
             funnels.tell(None)
@@ -131,7 +140,7 @@ async def judging(
             end()
 
 
-async def _judging(evidence: Evidence) -> None:
+async def _judging(evidence: Evidence, share: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
     # All that is kept: without it nobody knows how the scopes are steered.
     await begun(lambda: evidence.begin(0.0), "what was judged before was not read")
-    await evidence.run()
+    await asyncio.gather(evidence.run(), *(() if share is None else (share(),)))

@@ -1,17 +1,19 @@
 """What a process shares through Redis. Nothing of it is imported unless Redis is configured."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from millrace.assembly.background import Once, running
 from millrace.assembly.postgres import Shared
-from millrace.caches.deletions import add_of_others
+from millrace.caches.deletions import Deletions, add_of_others
 from millrace.caches.exact import SqliteExactCache
+from millrace.caches.semantic import SqliteSemanticCache
+from millrace.evidence.evidence import Evidence
 from millrace.funnel.shared_flights import KEPT_BYTES, SharedFlights
 from millrace.memory import MemoryBudget
-from millrace.ports import Clock
+from millrace.ports import Clock, EvidenceStore
 from millrace.ports.replicas import PLACE
 from millrace.settings import Settings, SharedSettings
 from millrace.stores.database import SqliteDatabase
@@ -21,6 +23,7 @@ from millrace.stores.workers import WorkerFiles
 from millrace.web.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
+    from millrace.stores.redis.entries import SharedSemantic
     from millrace.stores.redis.exact import SharedExactCache
     from millrace.stores.redis.limits import SharedLimits
     from millrace.stores.redis.link import RedisLink
@@ -80,17 +83,49 @@ def _address(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def sharing_deletions(
-    link: "RedisLink | None", database: SqliteDatabase, spool: str, wall: Clock, once: Once
-) -> AsyncIterator[None]:
-    """Tell the other replicas what is deleted from the caches, and heed what they delete."""
+async def sharing_caches(
+    link: "RedisLink | None",
+    database: SqliteDatabase,
+    semantic: SqliteSemanticCache | None,
+    deletions: Deletions,
+    spool: str,
+    wall: Clock,
+    clock: Clock,
+    once: Once,
+) -> AsyncIterator["SharedSemantic | None"]:
+    """Tell the other replicas what is deleted from the caches, and stored in the semantic one; heed what they tell."""
     if link is None:
-        yield
+        yield None
         return
     from millrace.stores.redis.deletions import SharedDeletions  # noqa: PLC0415 - only where it is used
+    from millrace.stores.redis.entries import SharedSemantic  # noqa: PLC0415
 
-    async with running(once(SharedDeletions(link, database, spool, add_of_others, wall).run)):
-        yield
+    carried = SharedDeletions(link, database, spool, add_of_others, wall)
+
+    async def heeded() -> None:
+        await carried.known.wait()
+        await deletions.read()
+
+    async with running(once(carried.run)):
+        if semantic is None:
+            yield None
+            return
+        shared = SharedSemantic(link, database, semantic.sharing(deletions), spool, heeded, clock)
+        async with running(once(shared.run)):
+            yield shared
+
+
+def sharing_evidence(
+    link: "RedisLink | None", epoch: str, evidence: Evidence | None, store: EvidenceStore
+) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """Return what tells the other replicas what is judged here, and has what they tell heeded; None where none is."""
+    if link is None or evidence is None:
+        return None
+    from millrace.stores.redis.judged import SharedEvidence  # noqa: PLC0415 - only where it is used
+
+    shared = SharedEvidence(link, epoch, evidence.heed, store.steered)
+    evidence.tell = shared.tell
+    return shared.run
 
 
 @asynccontextmanager

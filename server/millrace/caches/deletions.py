@@ -104,10 +104,12 @@ class Deletions:
         self._entries = {key: at for key, at in self._entries.items() if at > kept_after}
         found = [Deletion(at=at, entry_id=id_, tenant=tenant, scope=scope) for _, at, id_, tenant, scope in rows]
         for each in found:
-            if each.entry_id is not None:
-                self._entries[each.entry_id, each.tenant] = each.at
+            if each.entry_id is not None:  # those of other replicas come in any order
+                entry = each.entry_id, each.tenant
+                self._entries[entry] = max(each.at, self._entries.get(entry, 0.0))
             else:
-                self._until[each.tenant, each.scope] = each.at
+                place = each.tenant, each.scope
+                self._until[place] = max(each.at, self._until.get(place, 0.0))
         self._number = number = rows[-1][0]
         gone = [(each.entry_id, each.scope) for each in found if each.entry_id is not None and each.scope is not None]
         for cache in self._caches:

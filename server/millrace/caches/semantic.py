@@ -40,10 +40,11 @@ from millrace.caches.recent import Recent
 from millrace.caches.renewal import Renewal
 from millrace.caches.scopes import Scopes
 from millrace.caches.segment import Vector
+from millrace.caches.sharing import EntrySharing
 from millrace.caches.snapshots import Snapshots
 from millrace.caches.table import EntryTable
 from millrace.caches.worker import StoppedError, Worker
-from millrace.ports import Aligner, Clock, Comparer, Database, Embedder, Likeness
+from millrace.ports import Aligner, Clock, Comparer, Database, DeletedEntries, Embedder, Likeness
 from millrace.types import Answer, Lesson, SemanticHit, SemanticMiss, Steering, StoredAnswer, entry_id
 
 # Characters, at most, of recent questions whose vector and reading are kept, since a store follows most misses.
@@ -86,7 +87,9 @@ class SqliteSemanticCache:
         deadline_s: float = 0.05,  # of a lookup; a small model sends its first token after about 0.2 s
         max_waiting: int = 32,  # lookups at once: as many as finish within the deadline
         max_stores: int = 10_000,  # answers queued to be stored, if their bytes allow it: some seconds' work
+        is_shared: bool = False,  # other replicas are told of what is stored: `sharing`
     ) -> None:
+        self._database = database
         self._embedder = embedder
         self._aligner = aligner
         self._comparer = comparer
@@ -114,7 +117,7 @@ class SqliteSemanticCache:
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
         self._knowledge = Knowledge(weights_for(comparer), threshold)
         self._decider = Decider(recent, compares=comparer is not None)
-        kept_by = table.kept_by(embedder.name)
+        kept_by = self._kept_by = table.kept_by(embedder.name)
         self._table = EntryTable(
             database,
             mark=table.mark_of(embedder.name),
@@ -123,6 +126,7 @@ class SqliteSemanticCache:
             max_bytes=disk_bytes,
             wall=wall,
             on_gone=lambda gone: self._scopes.background(lambda: self._scopes.forget(gone)),
+            is_shared=is_shared,
         )
         self._snapshots = None
         if folder is not None:
@@ -219,6 +223,19 @@ class SqliteSemanticCache:
     def forget(self, gone: list[tuple[str, bytes]] | None) -> None:
         """Drop entries from memory soon, by id and scope; all with None. What is still on disk is loaded again."""
         self._scopes.background(self._scopes.forget_all if gone is None else partial(self._scopes.forget, gone))
+
+    def sharing(self, deleted: DeletedEntries) -> EntrySharing:
+        """Return what tells other replicas of entries, and keeps what they tell, but for what was deleted."""
+        return EntrySharing(
+            self._database,
+            self._table,
+            lambda kept: self._scopes.background(partial(self._scopes.add_of_others, kept)),
+            deleted,
+            made_by=self._kept_by,
+            dimensions=self._embedder.dimensions,
+            mark=table.mark_of(self._embedder.name),
+            wall=self._wall,
+        )
 
     async def follow(self) -> None:
         """Take over into the scopes in memory what other workers store, until cancelled. Late is a miss."""

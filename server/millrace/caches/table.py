@@ -41,9 +41,12 @@ CREATE TABLE IF NOT EXISTS semantic_entries (
     used_at REAL NOT NULL,            -- Unix seconds
     hits INTEGER NOT NULL,
     rank REAL NOT NULL,               -- Unix seconds; the least goes first
-    size INTEGER NOT NULL             -- bytes, about
+    size INTEGER NOT NULL,            -- bytes, about
+    untold INTEGER,                   -- 1: other replicas are still to be told of it
+    came_at REAL                      -- Unix seconds: when it came from another replica; NULL: it was stored here
 ) STRICT
 """
+_ADDED = {"untold": "INTEGER", "came_at": "REAL"}  # that tables of earlier versions lack
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS semantic_entries_rank ON semantic_entries (rank, size)",
     "CREATE INDEX IF NOT EXISTS semantic_entries_stored ON semantic_entries (stored_at)",
@@ -51,20 +54,26 @@ _INDEXES = (
     # Rows of a scope are read by rank, and not all of them: without this they would be sorted, answers and all.
     "CREATE INDEX IF NOT EXISTS semantic_entries_scope ON semantic_entries (scope, rank, id)",
     "CREATE INDEX IF NOT EXISTS semantic_entries_tenant ON semantic_entries (tenant, scope, size, stored_at)",
+    "CREATE INDEX IF NOT EXISTS semantic_entries_untold ON semantic_entries (untold) WHERE untold IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS semantic_entries_came ON semantic_entries (came_at) WHERE came_at IS NOT NULL",
     "DROP TABLE IF EXISTS semantic_answers",  # of an earlier version; a cache may begin anew
 )
-_PUT = f"""
-INSERT INTO semantic_entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)
+PUT = f"""
+INSERT INTO semantic_entries (
+    id, scope, tenant, question, answer, vector, mark, stored_at, used_at, hits, rank, size, untold, came_at
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, ?8, ?9, ?10, ?11)
 ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, vector = excluded.vector, mark = excluded.mark,
     stored_at = excluded.stored_at, used_at = excluded.used_at, size = excluded.size,
-    rank = excluded.rank + ? * min(hits, {_HITS})
+    rank = excluded.rank + ?12 * min(hits, {_HITS}), untold = excluded.untold, came_at = excluded.came_at
 """  # noqa: S608 - a number of this file
 _PAGE = """
 SELECT id, question, answer, stored_at, vector, rank FROM semantic_entries
 WHERE scope = ? AND (rank, id) < (?, ?) AND mark = ? AND stored_at > ? ORDER BY rank DESC, id DESC LIMIT ?
 """
 _NEW = """
-SELECT id, scope, stored_at FROM semantic_entries INDEXED BY semantic_entries_stored WHERE stored_at > ? AND mark = ?
+SELECT id, scope, stored_at FROM semantic_entries INDEXED BY semantic_entries_stored WHERE stored_at > ?1 AND mark = ?2
+UNION ALL
+SELECT id, scope, stored_at FROM semantic_entries INDEXED BY semantic_entries_came WHERE came_at > ?1 AND mark = ?2
 ORDER BY stored_at
 """
 _SOME = """
@@ -124,13 +133,15 @@ class EntryTable:
         max_bytes: int,
         wall: Clock,
         on_gone: Callable[[list[tuple[str, bytes]]], object],
+        is_shared: bool = False,  # other replicas are told of what is put here
     ) -> None:
         self.max_bytes = max_bytes  # of rows and indexes
         self._database = database
         self._mark = mark
         self._dimensions = dimensions
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._wall = wall
+        self._untold = 1 if is_shared else None
         self.pruner = Pruner(
             database.write,
             "semantic_entries",
@@ -145,7 +156,15 @@ class EntryTable:
 
     def keep_for(self, ttl_s: float) -> None:
         """Keep entries for so long from now on."""
-        self._ttl_s = self.pruner.ttl_s = ttl_s
+        self.ttl_s = self.pruner.ttl_s = ttl_s
+
+    def values(
+        self, scope: bytes, tenant: str, entry: Stored, blob: bytes, came_at: float | None = None
+    ) -> tuple[Any, ...]:
+        """Return what `PUT` writes of an entry. `blob`: its vector and tokens. `came_at`: from another replica."""
+        untold = self._untold if came_at is None else None
+        row = (entry.id, scope, tenant, entry.question, entry.answer, blob, self._mark, entry.stored_at)
+        return (*row, self.size(entry), untold, came_at, self._bonus)
 
     def size(self, entry: Stored) -> int:
         """Return the bytes of an entry on disk, about."""
@@ -154,17 +173,15 @@ class EntryTable:
 
     def put(self, scope: bytes, tenant: str, entry: Stored, vector: Vector) -> "Future[bool]":
         """Queue an entry to be written; return what tells, from the thread that writes, whether it is committed."""
-        size, now = self.size(entry), entry.stored_at
         blob = vector.astype(np.float16).tobytes() + entry.tokens
-        values = (entry.id, scope, tenant, entry.question, entry.answer, blob, self._mark, now, now, now, size)
-        return self._written(_PUT, (*values, self._bonus), size)
+        return self._written(PUT, self.values(scope, tenant, entry, blob), self.size(entry))
 
     def page(self, scope: bytes, start: Start, max_bytes: int) -> Page:
         """Return the next rows of a scope that have not expired, as many as have so many bytes in memory. Blocks.
 
         Raises `TimeoutError` or `sqlite3.Error`.
         """
-        values = (scope, *start, self._mark, self._wall() - self._ttl_s, PAGE)
+        values = (scope, *start, self._mark, self._wall() - self.ttl_s, PAGE)
         rows, is_last = self._database.scan(
             lambda connection: self._first(connection.execute(_PAGE, values), max_bytes), within_s=SELECT_S
         )
@@ -179,21 +196,20 @@ class EntryTable:
         `lacks` is asked on another thread. Raises as `page` does.
         """
 
-        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+        def lacking(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
             found = [row[0] for row in connection.execute(_NEW, (since, self._mark)) if lacks(*row)]
             return connection.execute(_SOME, (json.dumps(found[:PAGE]),)).fetchall() if found else []
 
-        rows = await self._database.read(read, within_s=SELECT_S)
+        rows = await self._database.read(lacking, within_s=SELECT_S)
         return [(scope, *entry) for scope, *row in rows if (entry := self._read(*row)) is not None]
 
     def _read(
         self, id_: str, question: str, answer: bytes, stored_at: float, blob: bytes
     ) -> tuple[Stored, Vector] | None:
-        if len(blob) < 2 * self._dimensions:  # damaged
+        found = read(id_, question, answer, stored_at, blob, self._dimensions)
+        if found is None:  # damaged
             self.drop(id_)
-            return None
-        vector = np.frombuffer(blob, np.float16, self._dimensions).astype(np.float32)
-        return Stored(id_, question, answer, stored_at, blob[2 * self._dimensions :]), vector
+        return found
 
     def _first(self, rows: Iterable[tuple[Any, ...]], max_bytes: int) -> tuple[list[tuple[Any, ...]], bool]:
         """Return the first rows, as many as have so many bytes in memory, and whether no page should follow.
@@ -242,7 +258,7 @@ class EntryTable:
 
     @property
     def _bonus(self) -> float:
-        return _BONUS * self._ttl_s
+        return _BONUS * self.ttl_s
 
     def _written(self, statement: str, values: Sequence[Any], size: int) -> "Future[bool]":
         done: Future[bool] = Future()
@@ -259,8 +275,22 @@ class EntryTable:
         return done
 
 
+def read(
+    id_: str, question: str, answer: bytes, stored_at: float, blob: bytes, dimensions: int
+) -> tuple[Stored, Vector] | None:
+    """Return an entry and its vector from what a row has; None if that is too short."""
+    if len(blob) < 2 * dimensions:
+        return None
+    vector = np.frombuffer(blob, np.float16, dimensions).astype(np.float32)
+    return Stored(id_, question, answer, stored_at, blob[2 * dimensions :]), vector
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Create what is missing."""
     connection.execute(_TABLE)
+    has = {row[1] for row in connection.execute("PRAGMA table_info(semantic_entries)")}
+    for name, kind in _ADDED.items():
+        if name not in has:
+            connection.execute(f"ALTER TABLE semantic_entries ADD COLUMN {name} {kind}")
     for index in _INDEXES:
         connection.execute(index)

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import msgspec
 
@@ -50,6 +51,10 @@ FOLLOW_S = 0.5  # between two looks at how other workers steer
 LATE_S = 10.0  # that a change may take to the disk
 CHANGES = 1000  # of these seconds, that are heeded
 BUSY_S = 0.05  # between two looks whether few requests run
+KNOWN = 2 * REMEMBERED  # samples of pairs of questions whose ids are kept, more than other replicas tell once more
+PAIRS = frozenset({Lever.SEMANTIC, Lever.NEAR_MISS})
+
+Found = Callable[[Sequence[Judged], Sequence[Change]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +99,10 @@ class Evidence:
         gather_s: float = GATHER_S,
         students: Sequence[Student] = (),  # who learn from it, beside the semantic cache
         measured: Callable[[Request, str], Awaitable[Verdict]] | None = None,  # by all checks: a small answer
+        keeps_others: bool = True,  # what other replicas have found; False: it is in the store already
     ) -> None:
         self.left_out = 0  # samples, because too much waited
+        self.tell: Found = lambda _, __: None  # told of what is on disk: other replicas learn it too
         self._store = store
         self._panel = panel
         self._trust = trust
@@ -107,6 +114,7 @@ class Evidence:
         self._gather_s = gather_s
         self._students = students
         self._measured = measured
+        self._keeps_others = keeps_others
         self._chance = chance or random.Random()
         self._waiting: deque[tuple[int, _Waiting]] = deque()  # with its bytes
         self._bytes = 0
@@ -115,8 +123,10 @@ class Evidence:
         self._at_work = 0  # samples that are judged now
         self._found: tuple[list[Judged], list[Change]] | None = None  # what is still to be written
         self._wrong: dict[str, list[str]] = {}  # entries that are still to be removed, by tenant
-        self._steered: list[Change] = []  # by other workers, still to be heeded
+        self._trusting = asyncio.Lock()  # `Trust` is not thread-safe
         self._heeded: set[Change] = set()  # of the last seconds
+        self._steered_at: dict[tuple[str, bytes], float] = {}  # by tenant and scope
+        self._known: dict[str, None] = {}  # ids of samples that were learned; the oldest first
         self._more = asyncio.Event()
 
     def renew(self, panel: Panel, shares: Shares, limit: float, needed: float) -> None:
@@ -195,6 +205,7 @@ class Evidence:
         found = {lever: await self._store.judged(lever, since, REMEMBERED) for lever in Lever}
         judged = [each for some in found.values() for each in some]
         await asyncio.to_thread(self._trust.restore, judged, changes)
+        self._note(judged, changes)
         await self._teach(judged)
         self._drop(found[Lever.SEMANTIC][-BATCH:])  # the process may have died before it did so
 
@@ -203,13 +214,21 @@ class Evidence:
         while True:
             await asyncio.sleep(FOLLOW_S)
             since = self._wall() - LATE_S
-            self._heeded = {each for each in self._heeded if each.at >= since - LATE_S}
             with suppress(TimeoutError):
                 found = [each for each in await changes(since, CHANGES) if each not in self._heeded]
-                self._heeded.update(found)
-                self._steered += reversed(found)  # the oldest first
-                if found:
-                    self._more.set()
+                await self._learn((), [*reversed(found)])  # the oldest first
+
+    async def heed(self, judged: Sequence[Judged], changes: Sequence[Change]) -> None:
+        """Learn what other replicas have found of hits, and steer as they do; what is known is passed over.
+
+        Their samples count for no rate here: each replica steers by its own. Raises `TimeoutError`: heed it again.
+        """
+        judged = [each for each in judged if each.sample.id not in self._known]
+        later = (each for each in changes if each.at > self._steered_at.get((each.tenant, each.scope), 0.0))
+        changes = sorted(later, key=lambda each: each.at)
+        if self._keeps_others and (judged or changes):
+            await self._store.add(judged, changes)
+        await self._learn(judged, changes)
 
     async def run(self) -> None:
         """Judge what comes, until cancelled."""
@@ -237,24 +256,39 @@ class Evidence:
     async def _judge_some(self) -> None:
         """Judge some samples, keep what is found, and only then do what follows. Raises `TimeoutError`: go on later."""
         self._more.clear()
-        if self._steered:
-            steered, self._steered = self._steered, []
-            await asyncio.to_thread(self._trust.learn, (), steered)
         if self._found is None:
             batch = self._batch()
             self._at_work = len(batch)
             judged, self._rated = self._rated, []
             judged += [each for each in await asyncio.gather(*map(self._judged, batch)) if each is not None]
-            self._found = judged, await asyncio.to_thread(self._trust.changes, judged, self._wall())
+            async with self._trusting:
+                self._found = judged, await asyncio.to_thread(self._trust.changes, judged, self._wall())
         judged, changes = self._found
-        self._heeded.update(changes)
         if judged:
             await self._store.add(judged, changes)
-            await asyncio.to_thread(self._trust.learn, judged, changes)
+            await self._learn(judged, changes)
+            self.tell(judged, changes)
             await self._teach(judged)
         self._found = None
         self._drop(judged)
         await self._remove_wrong()
+
+    async def _learn(self, judged: Sequence[Judged], changes: Sequence[Change]) -> None:
+        """Have the semantic cache learn it, and serve accordingly. All of it is on disk by now."""
+        if judged or changes:
+            self._note(judged, changes)
+            async with self._trusting:
+                await asyncio.to_thread(self._trust.learn, judged, changes)
+
+    def _note(self, judged: Sequence[Judged], changes: Sequence[Change]) -> None:
+        """Note what is known, so that it is learned once."""
+        since = self._wall() - 2 * LATE_S
+        self._heeded = {each for each in (*self._heeded, *changes) if each.at >= since}
+        for change in changes:
+            self._steered_at[change.tenant, change.scope] = change.at
+        self._known |= dict.fromkeys(each.sample.id for each in judged if each.sample.lever in PAIRS)
+        for id_ in [*islice(self._known, max(0, len(self._known) - KNOWN))]:
+            del self._known[id_]
 
     async def _teach(self, judged: Sequence[Judged]) -> None:
         """Have all learn from it who do. One who fails keeps nobody else from it."""

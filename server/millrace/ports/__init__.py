@@ -13,6 +13,8 @@ from millrace.ports.caches import (
     Learner,
     Likeness,
     SemanticCache,
+    SharedEntries,
+    SharedEntry,
 )
 from millrace.ports.clock import Clock
 from millrace.ports.database import Backlog, Claim, Database
@@ -68,6 +70,8 @@ __all__ = [
     "SchemaReport",
     "SchemaValidator",
     "SemanticCache",
+    "SharedEntries",
+    "SharedEntry",
     "Sink",
     "Student",
     "Upstream",

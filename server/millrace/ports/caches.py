@@ -137,6 +137,48 @@ class ElsewhereDeleted(NamedTuple):
     origin: str  # who told of it
 
 
+class SharedEntry(NamedTuple):
+    """An entry of the semantic cache, as replicas tell each other of it."""
+
+    id: str
+    scope: bytes
+    tenant: str
+    question: str
+    answer: bytes  # JSON of a StoredAnswer
+    blob: bytes  # the vector in float16, then the tokens
+    stored_at: float  # Unix seconds
+
+
+class SharedEntries(Protocol):
+    """The entries on the disk of this replica. Its methods raise `TimeoutError` or `sqlite3.Error`."""
+
+    made_by: str  # names all that vectors and tokens depend on; entries of another name cannot be compared
+
+    async def untold(self) -> list[SharedEntry]:
+        """Return some entries of which the other replicas are still to be told; none that was deleted."""
+        ...
+
+    async def told(self, entries: Sequence[SharedEntry]) -> None:
+        """Note that the others were told of them."""
+        ...
+
+    async def tell_again(self, since: float) -> None:
+        """Have the others told once more of what was stored here since then (Unix seconds)."""
+        ...
+
+    async def keep(self, entries: Sequence[SharedEntry]) -> None:
+        """Keep what others have stored, as far as it may be served here. An older answer to a question is left out."""
+        ...
+
+    async def numbers(self, since: float) -> Sequence[int]:
+        """Return the numbers of all fresh entries stored, or come, since then, the newest first."""
+        ...
+
+    async def numbered(self, numbers: Sequence[int]) -> list[SharedEntry]:
+        """Return the entries of these numbers that are still there."""
+        ...
+
+
 class HitCounts(Protocol):
     """How often the caches have answered, from the ledger."""
 

@@ -271,7 +271,7 @@ def _judged_row(judged: Judged) -> tuple[Any, ...]:
 def _judged(row: tuple[Any, ...]) -> Judged | None:
     """Return what a row says; None if another version wrote it, or it is damaged."""
     id_, lever, tenant, scope, request_id, taken_at, probability, entry_id, asked_id, log_odds, *blobs = row
-    features, detail, opinions, prompt_features = blobs
+    features, detail, spoken, prompt_features = blobs
     try:
         sample = Sample(
             id=id_,
@@ -288,13 +288,18 @@ def _judged(row: tuple[Any, ...]) -> Judged | None:
             detail=detail,
             prompt_features=prompt_features,
         )
-        said = msgspec.json.decode(opinions, type=_Opinions)
+        said = msgspec.json.decode(spoken, type=_Opinions)
     except (ValueError, msgspec.MsgspecError):
         return None
-    opinion = [Opinion(judge=judge, says=says, probability=asked) for judge, says, asked in said]
-    chances = [each.probability for each in opinion] + [probability] * sample.is_random
-    is_whole = bool(opinion) and all(LEAST <= each <= 1 for each in chances)
-    return Judged(sample=sample, opinions=tuple(opinion)) if is_whole else None
+    opinions = tuple(Opinion(judge=judge, says=says, probability=asked) for judge, says, asked in said)
+    judged = Judged(sample=sample, opinions=opinions)
+    return judged if is_whole(judged) else None
+
+
+def is_whole(judged: Judged) -> bool:
+    """Whether somebody has said something, with probabilities that can be divided by."""
+    chances = [each.probability for each in judged.opinions] + [judged.sample.probability] * judged.sample.is_random
+    return bool(judged.opinions) and all(LEAST <= each <= 1 for each in chances)
 
 
 def _change_row(change: Change) -> tuple[Any, ...]:

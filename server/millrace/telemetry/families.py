@@ -148,6 +148,11 @@ WAITING_USED = _gauge("ledger_waiting_ratio", "The share of shared.spool_bytes t
 MEMORY = _gauge("memory_bytes", "Bytes that stores, queues and caches hold.", "account")
 MEMORY_LIMIT = _gauge("memory_limit_bytes", "Bytes that they may hold together.")
 WORKERS = _gauge("workers", "Processes that serve together: `serve --workers`.")
+SHARING_LAG = _gauge(
+    "semantic_sharing_lag_seconds",
+    "For how long the semantic caches of other replicas have lacked something of this one (sent), or the reverse.",
+    "direction",
+)
 BUILD = _gauge("build_info", "1, with the version that runs.", "version", "python")
 
 # Models and their deployments.

@@ -1,7 +1,7 @@
 """What a process shows at `GET /metrics` beside what is looked up of it there, and who may read it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +15,7 @@ from millrace.wire.evidence import ShownRate
 EVIDENCE_S = 7 * 86_400  # that the figures of evidence are of
 FRESH_S = 60.0  # for which these are shown again: a report takes up to some seconds of a core
 
+Lags = Callable[[], Mapping[str, float]]  # returns for how many seconds something waits, by direction
 Budgets = Callable[[str | None], list[Used]]  # returns the budgets of a tenant, or of all
 
 
@@ -38,11 +39,14 @@ class Metrics:
     access: Access = Access()
     budgets: Callable[[], Budgets] = _no_budgets  # as they are now; what it returns is called on a thread
     reports: Reports | None = None
+    lags: Lags = dict  # of what replicas tell each other of semantic entries
     _evidence: dict[str | None, tuple[float, Numbers]] = field(default_factory=dict)
 
     async def gathered(self, numbers: Numbers, tenant: str | None, now: float) -> None:
         """Add all that was counted of a tenant, or of all. `now` in Unix seconds."""
         numbers.add(await self._of_evidence(tenant, now))
+        for direction, seconds in self.lags().items():
+            numbers.count(the.SHARING_LAG, (direction,), seconds)
         await asyncio.to_thread(partial(self._gather, numbers, self.budgets(), tenant))
 
     def _gather(self, numbers: Numbers, budgets: Budgets, tenant: str | None) -> None:

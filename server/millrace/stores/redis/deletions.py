@@ -7,20 +7,16 @@ sent again.
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
-
-from millrace import log
 from millrace.ports import Clock, Database, ElsewhereDeleted
-from millrace.stores.redis.link import RedisAwayError, RedisLink
+from millrace.stores.redis.link import RedisLink
+from millrace.stores.redis.stream import START, Message, Standing, Stream, repeat, until_done
 
 POLL_S = 0.25  # between two looks at what was deleted here
-AGAIN_S = 1.0
 CHECK_S = 5.0  # between two looks whether the stream is still the one that was read
-READ_S, COMMIT_S, CALL_S = 2.0, 10.0, 5.0
+READ_S, COMMIT_S = 2.0, 10.0
 PAGE = 1000  # deletions at once
 SKEW_S = 5.0  # by which two clocks may differ: what another replica stored so long afterwards is deleted too
 MOST = 100_000  # deletions that the stream keeps
@@ -51,18 +47,19 @@ class SharedDeletions:
     """Carries deletions both ways. `own` is the id of the data_dir."""
 
     def __init__(self, link: RedisLink, database: Database, own: str, add: Add, wall: Clock) -> None:
-        self._link = link
+        self.known = asyncio.Event()  # all that others have deleted before this replica came has been read
         self._database = database
         self._own = own.encode()
         self._add = add
         self._wall = wall
-        self._stream = link.key("deletions1")
-        self._sent, self._seen = 0, "0-0"
+        self._stream = Stream(link, "deletions1", MOST)
+        self._sent, self._seen = 0, START
 
     async def run(self) -> None:
         """Carry, until cancelled."""
-        await self._until_done(self._begin)
-        await asyncio.gather(*(self._repeat(work) for work in (self._send, self._receive, self._check)))
+        await until_done(self._begin, _WHAT)
+        await until_done(self._look, _WHAT)
+        await asyncio.gather(*(repeat(work, _WHAT) for work in (self._send, self._receive, self._check)))
 
     async def _begin(self) -> None:
         def begin(connection: sqlite3.Connection) -> tuple[int, str]:
@@ -73,21 +70,6 @@ class SharedDeletions:
 
         self._sent, self._seen = await self._database.commit(begin, within_s=COMMIT_S)
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await self._until_done(work)
-
-    async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await work()
-                return
-            except RedisAwayError:
-                pass  # the link has told
-            except (sqlite3.Error, TimeoutError, ResponseError) as error:
-                log.get().error("deletions from the caches were not shared", exc_info=error)
-            await asyncio.sleep(AGAIN_S)
-
     async def _send(self) -> None:
         """Send what was deleted here."""
         rows: list[Row] = await self._database.read(
@@ -96,14 +78,7 @@ class SharedDeletions:
         if not rows:
             await asyncio.sleep(POLL_S)
             return
-
-        async def send(redis: Redis) -> None:
-            async with redis.pipeline(transaction=False) as pipe:
-                for row in rows:
-                    pipe.xadd(self._stream, self._fields(row), maxlen=MOST, approximate=True)
-                await pipe.execute()
-
-        await self._link.ask(send, within_s=CALL_S)
+        await self._stream.add([self._fields(row) for row in rows])
         self._sent = rows[-1][0]
         self._database.write(lambda connection: connection.execute(_SENT, (rows[-1][0],)))
 
@@ -115,15 +90,14 @@ class SharedDeletions:
 
     async def _receive(self) -> None:
         """Write down what others have deleted, and how far the stream was read."""
-        found: Any = await self._link.ask(
-            lambda redis: redis.xread({self._stream: self._seen}, count=PAGE, block=int(1000 * CHECK_S)),
-            within_s=2 * CHECK_S,
-        )
-        for _, messages in found or ():
+        messages = await self._stream.read(self._seen, PAGE, CHECK_S if self.known.is_set() else 0.0)
+        if messages:
             await self._keep(messages)
+        if len(messages) < PAGE:
+            self.known.set()
 
-    async def _keep(self, messages: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        seen = messages[-1][0].decode()
+    async def _keep(self, messages: Sequence[Message]) -> None:
+        seen = messages[-1][0]
 
         def keep(connection: sqlite3.Connection) -> None:
             for number, fields in messages:
@@ -134,7 +108,7 @@ class SharedDeletions:
                         entry_id=None if entry is None else entry.decode(),
                         tenant=None if tenant is None else tenant.decode(),
                         scope=fields.get(b"scope"),
-                        origin=number.decode(),
+                        origin=number,
                     )
                     self._add(connection, deleted)
             connection.execute(_SEEN, (seen,))
@@ -144,30 +118,27 @@ class SharedDeletions:
 
     async def _check(self) -> None:
         """See whether the stream has lost what was in it, or lost what was not read yet."""
-        info = await self._link.ask(self._info, within_s=CALL_S)
-        last, trimmed = (_at(info.get(name, b"0-0")) for name in ("last-generated-id", "max-deleted-entry-id"))
-        if last < _at(self._seen):  # a Redis that was emptied, or an older one in its place
-            self._sent, self._seen = 0, "0-0"
-            self._database.write(lambda connection: connection.execute(_SENT, (0,)))
-            self._database.write(lambda connection: connection.execute(_SEEN, ("0-0",)))
-        elif self._seen != "0-0" and trimmed > _at(self._seen):  # nobody knows what was in between: all of it
-            now = self._wall()
-
-            def forget(connection: sqlite3.Connection) -> None:
-                self._add(connection, ElsewhereDeleted(now, None, None, None, "gap"))
-
-            await self._database.commit(forget, within_s=COMMIT_S)
+        await self._look()
         await asyncio.sleep(CHECK_S)
 
-    async def _info(self, redis: Redis) -> dict[str, Any]:
-        try:
-            info: dict[str, Any] = await redis.xinfo_stream(self._stream)
-        except ResponseError:  # there is none yet
-            return {}
-        return info
+    async def _look(self) -> None:
+        standing = await self._stream.standing(self._seen)
+        if standing is Standing.ANEW:
+            self._sent, self._seen = 0, START
+            self._database.write(lambda connection: connection.execute(_SENT, (0,)))
+            self._database.write(lambda connection: connection.execute(_SEEN, (START,)))
+        elif standing is Standing.TRIMMED:  # nobody knows what was in between: all of it
+            await self._forget_until(self._wall())
+        if self._seen == START and not self.known.is_set():
+            until = await self._stream.trimmed_until()
+            if until:  # of what was deleted before that, this replica can learn no more
+                await self._forget_until(until + SKEW_S)
+
+    async def _forget_until(self, at: float) -> None:
+        def forget(connection: sqlite3.Connection) -> None:
+            self._add(connection, ElsewhereDeleted(at, None, None, None, "gap"))
+
+        await self._database.commit(forget, within_s=COMMIT_S)
 
 
-def _at(number: bytes | str) -> tuple[int, int]:
-    text = number.decode() if isinstance(number, bytes) else number
-    milliseconds, _, count = text.partition("-")
-    return int(milliseconds), int(count or 0)
+_WHAT = "deletions from the caches"
