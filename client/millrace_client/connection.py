@@ -80,7 +80,7 @@ class Connection:
         if self._socket.subprotocol is not None:
             first = wire.decode(await self._socket.recv())
             self.hello = first if isinstance(first, wire.Hello) else None
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]  # in this order
 
     async def close(self) -> None:
         """Close the WebSocket and stop both tasks."""
@@ -144,6 +144,7 @@ class Connection:
         except ConnectionClosed:
             pass
         finally:
+            self._tasks[1].cancel()  # nothing can be written any more
             for pong in self._pings.values():
                 if not pong.done():
                     pong.set_exception(lost_error())

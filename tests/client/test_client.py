@@ -168,6 +168,7 @@ async def test_a_connection_lost_while_idle_is_opened_again(millrace: Running) -
             assert lost is not None
             lost._socket.transport.abort()
             await until(lambda lost=lost: client._connection is not lost)  # type: ignore[misc]
+            await until(lambda lost=lost: all(task.done() for task in lost._tasks))  # type: ignore[misc]
 
 
 async def test_a_keyed_request_is_repeated_on_a_new_connection(millrace: Running) -> None:
