@@ -13,7 +13,7 @@ from millrace.evidence.evidence import WAITING_BYTES, Evidence, Shares
 from millrace.evidence.judges import judges_of, own_judges
 from millrace.evidence.judging import Panel
 from millrace.evidence.report import Promises, Reports
-from millrace.evidence.trust import Trust
+from millrace.evidence.trust import KEPT, KEPT_BYTES, Trust
 from millrace.funnel.checks import Candidate
 from millrace.funnel.checks.table import HARD
 from millrace.funnel.funnels import Funnels
@@ -127,6 +127,7 @@ async def judging(
         yield lambda: None
         return
     memory.add("samples that wait", lambda: evidence.bytes_used, 2 * WAITING_BYTES)
+    memory.add("judged hits", lambda: evidence.judged_bytes, KEPT * KEPT_BYTES)
     funnels.tell(evidence)
     async with running(_judging(evidence, share)) as end_task:
 

@@ -144,6 +144,11 @@ class Evidence:
         """Bytes of what waits, and of the hits that are known, about."""
         return self._bytes + HIT_BYTES * len(self._hits)
 
+    @property
+    def judged_bytes(self) -> int:
+        """Bytes of what is remembered of judged hits, about."""
+        return self._trust.bytes_used
+
     def near_miss(self, request: Request, scope: bytes, near: Sequence[NearAnswer], fresh: str) -> None:
         """Take stored answers that were not served, and the model's, to be compared. It costs no call."""
         if not request.evidence:

@@ -12,16 +12,18 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from millrace.evidence.rates import ErrorCounts, rate
 from millrace.ports import Learner
-from millrace.types import Change, Judged, JudgeErrors, Lesson, Lever, Rate, Says, Steering
+from millrace.types import Change, Judged, JudgeErrors, Lesson, Lever, Opinion, Rate, Says, Steering
 
 WINDOW = 1000  # judged hits of a scope that count: older ones say little of today
 RECENT = 60  # of these: if most answers went stale, all of them would tell it late
 NEAR_WINDOW = 500  # near misses of a scope that are remembered
 SCOPES = 10_000  # that are remembered
-KEPT = 50_000  # judged samples of all scopes that are, some 600 bytes each: those of scopes long unused go first
+KEPT = 50_000  # judged samples of all scopes that are: those of scopes long unused go first
+KEPT_BYTES = 250  # of one, about
 ENOUGH = 300  # judged hits from which on the upper bound must keep the promise
 FEW = 10  # judged hits from which on the lower bound counts
 PAUSE = 60  # judged hits before a change, unless it is that nothing is served
@@ -64,6 +66,11 @@ class Trust:
         self.errors = self._errors.errors("")  # of whoever judges first; as of what was counted last
         self._scopes: OrderedDict[Place, _Scope] = OrderedDict()
         self._kept = 0  # judged samples
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of what is known of scopes, about."""
+        return KEPT_BYTES * self._kept
 
     def share(self, tenant: str, scope: bytes, share: float) -> float:
         """Return with what probability a hit is judged. May be called from any thread."""
@@ -126,7 +133,7 @@ class Trust:
             self._errors.add(each)
             if each.sample.lever not in (Lever.SEMANTIC, Lever.NEAR_MISS) or not each.sample.is_random:
                 continue
-            light = replace(each, sample=replace(each.sample, features=_NONE))
+            light = _light(each)
             for place in _places(each):
                 known = self._known(place)
                 is_hit = each.sample.lever is Lever.SEMANTIC
@@ -255,6 +262,20 @@ def wrong_entries(judged: Iterable[Judged]) -> dict[str, list[str]]:
         if each.sample.lever is Lever.SEMANTIC and each.opinions[-1].says is Says.DIFFERENT:
             found.setdefault(each.sample.tenant, []).append(each.sample.entry_id)
     return found
+
+
+def _light(judged: Judged) -> Judged:
+    """Return it without what no rate needs: who it was, and who said what."""
+    first, last = judged.opinions[0].says, judged.opinions[-1].says
+    sample = replace(
+        judged.sample, id="", request_id="", entry_id="", asked_id="", detail="", features=_NONE, prompt_features=b""
+    )
+    return Judged(sample=sample, opinions=_said(first) if len(judged.opinions) == 1 else _said(first, last))
+
+
+@cache
+def _said(*says: Says) -> tuple[Opinion, ...]:
+    return tuple(Opinion(judge="", says=each) for each in says)
 
 
 def _places(judged: Judged) -> tuple[Place, Place]:
