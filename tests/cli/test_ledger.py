@@ -160,9 +160,7 @@ async def test_an_export_has_every_row_and_every_digit(http: aiohttp.ClientSessi
 
 
 async def test_no_name_of_a_client_is_a_formula(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    body = {"model": "auto", "messages": [{"role": "user", "content": "One?"}], "user": "=1+1"}
-    async with http.post(CHAT, json=body) as answer:
-        assert answer.status == 200
+    await asked(http, "One?", user="=1+1")
     ended = await run(tmp_path, "ledger", "export", "--format", "csv")
     (row,) = csv.DictReader(io.StringIO(ended.stdout, newline=""))
     assert row["user"] == "'=1+1"

@@ -116,7 +116,7 @@ def test_what_both_sides_write_has_no_defaults() -> None:
 
 def test_the_endpoints_of_the_document_are_those_of_the_server() -> None:
     routes = app.create_app(settings.build(configuration_for("http://127.0.0.1:1", "http://127.0.0.1:2"), {})).routes
-    elsewhere = ("/asyncapi.json", "/openapi.json", "/metrics", "/docs")  # in no contract
+    elsewhere = ("/asyncapi.json", "/openapi.json", "/metrics", "/docs", "/replicas")  # in no contract
     served = {
         (method.lower(), route.path_format)
         for route in routes
