@@ -1,11 +1,12 @@
-"""The fixtures of stores in PostgreSQL."""
+"""The fixtures of stores in PostgreSQL and Redis."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.support.shared_servers import SharedServer, postgres_server, with_tables
+from millrace.stores.redis.link import RedisLink, linked
+from tests.support.shared_servers import SharedServer, postgres_server, redis_server, with_tables
 
 _names = itertools.count()
 
@@ -21,3 +22,17 @@ def server() -> Iterator[SharedServer]:
 def service(server: SharedServer) -> str:
     """The name of a service that has its tables there, and nothing in them."""
     return with_tables(server, f"service{next(_names)}")
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[SharedServer]:
+    """Redis, for the tests of a module."""
+    with redis_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def link(redis: SharedServer, request: pytest.FixtureRequest) -> AsyncIterator[RedisLink]:
+    """A link to it, of a service that is named as the test."""
+    async with linked(redis.url, request.node.name) as link:
+        yield link

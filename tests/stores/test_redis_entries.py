@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,27 +20,15 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.redis import entries
 from millrace.stores.redis.entries import SharedSemantic
-from millrace.stores.redis.link import RedisLink, linked
+from millrace.stores.redis.link import RedisLink
 from millrace.types import SemanticHit, entry_id
 from tests.support.logs import captured_logs
 from tests.support.looks import look
 from tests.support.semantic_cache import ASKED, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, questions, stored
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 from tests.support.waiting import until
 
 PATIENCE_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def link(redis: SharedServer, request: pytest.FixtureRequest) -> AsyncIterator[RedisLink]:
-    async with linked(redis.url, request.node.name) as link:
-        yield link
 
 
 @pytest.fixture(autouse=True)

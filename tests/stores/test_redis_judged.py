@@ -1,7 +1,7 @@
 """What one replica has found of semantic hits the others go by: over a real Redis, into real semantic caches."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,29 +19,17 @@ from millrace.evidence.trust import Trust
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.redis import judged as module
 from millrace.stores.redis.judged import SharedEvidence
-from millrace.stores.redis.link import RedisLink, linked
+from millrace.stores.redis.link import RedisLink
 from millrace.types import Change, Request, SemanticHit, Steering, Strategy, entry_id
 from tests.support.judged import judged
 from tests.support.semantic_cache import ASKED, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, stored
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 from tests.support.streams import MemoryStore
 from tests.support.waiting import until
 
 PATIENCE_S = 20.0
 FAR = "How can I get back into an account whose secret word is lost?"  # nothing finds the stored one by it
 OFF = Change(at=5.0, tenant="acme", scope=SCOPE, steering=Steering(is_off=True), reason="off")
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def link(redis: SharedServer, request: pytest.FixtureRequest) -> AsyncIterator[RedisLink]:
-    async with linked(redis.url, request.node.name) as link:
-        yield link
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Limits over replicas that share a real Redis: what all of them admit, whatever happens to one or to Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Any
@@ -18,17 +18,11 @@ from millrace.stores.redis.claims import Spools
 from millrace.stores.redis.limits import BEAT_S, KNOWN_S, SETTLING_S, SURELY_S, SharedLimits
 from millrace.stores.redis.link import RedisAwayError, RedisLink, linked
 from millrace.types.budget import AccountKind, AccountName, Reached, Spent, Step, Steps
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 from tests.support.waiting import until
 
 NOON = 20_000 * DAY_S + DAY_S / 2.0
 PATIENCE_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

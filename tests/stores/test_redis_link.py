@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
 from redis.exceptions import ResponseError
@@ -11,12 +10,6 @@ from millrace.stores.redis.link import CALL_S, PROBE_EVERY_S, SOON_S, RedisAwayE
 from tests.support.namespaces import host
 from tests.support.proxy import proxy_to
 from tests.support.shared_servers import SharedServer, free_port, postgres_server, redis_server
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 async def returned(link: RedisLink) -> None:

@@ -1,30 +1,16 @@
 """What a stream in Redis says of itself: whether anything is missing that was added to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from millrace.caches.deletions import Deletions, add_of_others
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.redis.deletions import SKEW_S, SharedDeletions
-from millrace.stores.redis.link import RedisLink, linked
+from millrace.stores.redis.link import RedisLink
 from millrace.stores.redis.stream import START, Standing, Stream
-from tests.support.shared_servers import SharedServer, redis_server
 
 PATIENCE_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def link(redis: SharedServer, request: pytest.FixtureRequest) -> AsyncIterator[RedisLink]:
-    async with linked(redis.url, request.node.name) as link:
-        yield link
 
 
 async def added(stream: Stream, count: int = 1) -> str:
