@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,17 +13,11 @@ from redis.asyncio import Redis
 from millrace.ports.replicas import PLACE
 from tests.support.replicas import replicas
 from tests.support.server import Running, process_of
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 from tests.support.wire_client import wire_client
 
 PATIENCE_S = 30
 LONG = "talk [rate=200] [tokens=5000]"
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 async def get(url: str, path: str, status: int = 200) -> dict[str, Any]:

@@ -14,16 +14,10 @@ from redis.asyncio import Redis
 from millrace.simulator import SMALL, Simulator
 from tests.support.processes import address, spawn
 from tests.support.server import without_delays
-from tests.support.shared_servers import SharedServer, postgres_server, redis_server, with_tables
+from tests.support.shared_servers import SharedServer, postgres_server, with_tables
 
 TOKENS = 100  # of an answer, which costs the whole budget of a user
 PATIENCE_S = 30
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,15 @@
 """Two servers with one Redis: each answers from what the other has stored, and goes on where Redis is away."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.support.replicas import replicas
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 
 PATIENCE_S = 30
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 CACHE = {"semantic": False}

@@ -4,13 +4,11 @@ import asyncio
 import json
 import signal
 import sqlite3
-from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 from redis.asyncio import Redis
 
 from millrace.web.http1 import TimedHttp
@@ -19,7 +17,7 @@ from tests.support.processes import ServerProcess
 from tests.support.replica_processes import replica_processes
 from tests.support.replicas import replicas
 from tests.support.server import Running
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, check_response, wire_client
 
@@ -28,12 +26,6 @@ CROWD = 100
 SHORT = "talk [tokens=40] [ttft=1.5] [rate=200]"
 LONG = "talk [tokens=60] [ttft=0.5] [rate=40]"
 CACHE = {"semantic": False}
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 def rows(folder: Path, number: int) -> list[dict[str, Any]]:

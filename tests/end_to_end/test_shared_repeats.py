@@ -1,7 +1,6 @@
 """A request with an idempotency key that comes again at another replica never runs twice while its first one lives."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -10,19 +9,13 @@ import pytest
 from tests.support.http_client import CHAT, RESPONSES, body_of
 from tests.support.replicas import replicas
 from tests.support.server import Running
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, wire_client
 
 PATIENCE_S = 30
 KEYED = {"idempotency_key": "k", "cache": "off"}
 GOES_ON = "go on [tokens=40] [rate=60]"
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 async def asked(server: Running, path: str, body: dict[str, Any], status: int = 200) -> dict[str, Any]:

@@ -1,25 +1,17 @@
 """Replicas with one Redis: what one has stored answers a paraphrase at another, until it is said to be wrong."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from tests.support.replicas import replica, replicas
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 
 PATIENCE_S = 60
 ASKED, REWORDED = "How do I reset my password?", "how can I reset my password"
 CACHE = {"exact": False}
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 async def ask(url: str, text: str, **millrace: Any) -> tuple[int, dict[str, Any]]:

@@ -1,10 +1,8 @@
 """A ticket that one replica issues is good once, at any of them; while Redis is away, at the one that has issued it."""
 
 import asyncio
-from collections.abc import Iterator
 
 import aiohttp
-import pytest
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -12,16 +10,10 @@ from websockets.typing import Origin, Subprotocol
 
 from tests.support.replicas import replicas
 from tests.support.server import Running
-from tests.support.shared_servers import SharedServer, redis_server
+from tests.support.shared_servers import SharedServer
 
 ORIGIN = "http://localhost:3000"
 PATIENCE_S = 30
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[SharedServer]:
-    with redis_server() as server:
-        yield server
 
 
 async def issued(server: Running) -> str:
