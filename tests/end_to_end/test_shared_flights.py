@@ -4,9 +4,10 @@ import asyncio
 import json
 import signal
 import sqlite3
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from redis.asyncio import Redis
@@ -26,6 +27,15 @@ CROWD = 100
 SHORT = "talk [tokens=40] [ttft=1.5] [rate=200]"
 LONG = "talk [tokens=60] [ttft=0.5] [rate=40]"
 CACHE = {"semantic": False}
+
+
+class Pair(NamedTuple):
+    """Two replicas, and a client at each."""
+
+    one: Running
+    two: Running
+    leading: Client
+    following: Client
 
 
 def rows(folder: Path, number: int) -> list[dict[str, Any]]:
@@ -60,6 +70,26 @@ async def has_words(stream: Any) -> None:
 async def is_led(one: Running | ServerProcess) -> None:
     """Wait until a replica leads a flight, and the model has begun to answer."""
     await until(lambda: one.small.stats.tokens_sent > 4, PATIENCE_S)
+
+
+@asynccontextmanager
+async def pair(redis: SharedServer, name: str, folder: Path | None = None) -> AsyncIterator[Pair]:
+    """Two replicas of a service, with a client at each."""
+    async with (
+        replicas(2, {"redis": redis.url, "name": name}, folder=folder, cache=CACHE) as (one, two),
+        Client(one.url) as leading,
+        Client(two.url) as following,
+    ):
+        yield Pair(one, two, leading, following)
+
+
+async def both_ask(found: Pair, prompt: str) -> tuple[Any, Any]:
+    """Return the stream of the client at the replica that leads, and of the other one, which has words of it."""
+    led = found.leading.stream(prompt, strategy="small")
+    await is_led(found.one)
+    joined = found.following.stream(prompt, strategy="small")
+    await has_words(joined)
+    return led, joined
 
 
 async def test_a_hundred_over_two_replicas_are_one_call(redis: SharedServer, tmp_path: Path) -> None:
@@ -130,50 +160,34 @@ async def test_a_revise_reaches_the_other_replica(redis: SharedServer) -> None:
 
 
 async def test_an_error_of_the_model_is_that_of_all(redis: SharedServer) -> None:
-    async with (
-        replicas(2, {"redis": redis.url, "name": "failed"}, cache=CACHE) as (one, two),
-        Client(one.url) as leading,
-        Client(two.url) as following,
-    ):
-        streams = [each.stream("talk [ttft=0.5] [fault=error]", strategy="small") for each in (leading, following)]
+    async with pair(redis, "failed") as found:
+        streams = [
+            each.stream("talk [ttft=0.5] [fault=error]", strategy="small") for each in (found.leading, found.following)
+        ]
         outcomes = await asyncio.gather(*(stream.reply() for stream in streams), return_exceptions=True)
         assert {getattr(outcome, "code", None) for outcome in outcomes} == {"upstream_error"}
-        assert one.calls == 1
+        assert found.one.calls == 1
 
 
 async def test_a_follower_that_leaves_costs_the_leader_nothing(redis: SharedServer, tmp_path: Path) -> None:
-    async with (
-        replicas(2, {"redis": redis.url, "name": "leaves"}, folder=tmp_path, cache=CACHE) as (one, two),
-        Client(one.url) as leading,
-        Client(two.url) as following,
-    ):
-        led = leading.stream(LONG, strategy="small")
-        await is_led(one)
-        joined = following.stream(LONG, strategy="small")
-        await has_words(joined)
+    async with pair(redis, "leaves", tmp_path) as found:
+        led, joined = await both_ask(found, LONG)
         joined.cancel()
         assert (await joined.reply()).status == "cancelled"
         reply = await led.reply()
-        assert (reply.status, reply.output_tokens, one.calls) == ("completed", 60, 1)
+        assert (reply.status, reply.output_tokens, found.one.calls) == ("completed", 60, 1)
     assert [entry["cost_nanodollars"] for entry in rows(tmp_path, 1)] == [0]
     assert paid_tokens(rows(tmp_path, 0)) == 60
 
 
 async def test_when_the_leader_leaves_the_other_pays_the_rest(redis: SharedServer, tmp_path: Path) -> None:
     """One call, one whole answer. The rest is paid in a row at the replica that calls, under the follower's key."""
-    async with (
-        replicas(2, {"redis": redis.url, "name": "left"}, folder=tmp_path, cache=CACHE) as (one, two),
-        Client(one.url) as leading,
-        Client(two.url) as following,
-    ):
-        led = leading.stream(LONG, strategy="small")
-        await is_led(one)
-        joined = following.stream(LONG, strategy="small")
-        await has_words(joined)
+    async with pair(redis, "left", tmp_path) as found:
+        led, joined = await both_ask(found, LONG)
         led.cancel()
         assert (await led.reply()).status == "cancelled"
         reply = await joined.reply()
-        assert (reply.status, reply.output_tokens, reply.cost_usd, one.calls) == ("completed", 60, 0, 1)
+        assert (reply.status, reply.output_tokens, reply.cost_usd, found.one.calls) == ("completed", 60, 0, 1)
     at_one = rows(tmp_path, 0)
     assert [entry["status"] for entry in at_one] == ["cancelled", "cancelled"]
     assert sorted(entry["cache"] for entry in at_one) == ["joined", "miss"]
@@ -183,57 +197,41 @@ async def test_when_the_leader_leaves_the_other_pays_the_rest(redis: SharedServe
 
 
 async def test_when_all_leave_the_call_stops(redis: SharedServer) -> None:
-    async with (
-        replicas(2, {"redis": redis.url, "name": "all"}, cache=CACHE) as (one, two),
-        Client(one.url) as leading,
-        Client(two.url) as following,
-    ):
-        led = leading.stream(LONG, strategy="small")
-        await is_led(one)
-        joined = following.stream(LONG, strategy="small")
-        await has_words(joined)
+    async with pair(redis, "all") as found:
+        led, joined = await both_ask(found, LONG)
         for stream in (led, joined):
             stream.cancel()
             assert (await stream.reply()).status == "cancelled"
-        await until(lambda: one.small.stats.aborted == 1, PATIENCE_S)
-        assert one.calls == 1
+        await until(lambda: found.one.small.stats.aborted == 1, PATIENCE_S)
+        assert found.one.calls == 1
 
 
 async def test_a_redis_that_is_emptied_costs_a_call_at_most(redis: SharedServer) -> None:
     """Those who follow go on. Soon the leader has its lease again, and who comes then follows, too."""
-    async with (
-        replicas(2, {"redis": redis.url, "name": "emptied"}, cache=CACHE) as (one, two),
-        Client(one.url) as leading,
-        Client(two.url) as following,
-        Redis.from_url(redis.url) as client,
-    ):
+    async with pair(redis, "emptied") as found, Redis.from_url(redis.url) as client:
         prompt = "talk [tokens=200] [ttft=0.3] [rate=40]"
-        led = leading.stream(prompt, strategy="small")
-        await is_led(one)
-        joined = following.stream(prompt, strategy="small")
-        await has_words(joined)
+        led, joined = await both_ask(found, prompt)
         await client.flushall()
         await leased(client, "emptied")
-        async with Client(two.url) as late:
+        async with Client(found.two.url) as late:
             replies = await asyncio.gather(led.reply(), joined.reply(), late.ask(prompt, strategy="small"))
         assert {(reply.status, reply.output_tokens) for reply in replies} == {("completed", 200)}
-        assert one.calls == 1
+        assert found.one.calls == 1
 
 
 async def test_without_redis_each_replica_has_its_own_flights(redis: SharedServer) -> None:
-    async with (
-        replicas(2, {"redis": redis.url, "name": "away"}, cache=CACHE) as (one, two),
-        Client(one.url) as leading,
-        Client(two.url) as following,
-    ):
+    async with pair(redis, "away") as found:
         await asyncio.to_thread(redis.kill)
         try:
-            asked = [each.ask(SHORT, strategy="small") for each in (leading, leading, following, following)]
+            asked = [
+                each.ask(SHORT, strategy="small")
+                for each in (found.leading, found.leading, found.following, found.following)
+            ]
             replies = await asyncio.gather(*asked)
         finally:
             await asyncio.to_thread(redis.start)
         assert sorted(str(reply.cache) for reply in replies) == ["joined", "joined", "miss", "miss"]
-        assert one.calls == 2
+        assert found.one.calls == 2
 
 
 async def test_a_leader_that_hangs_or_is_killed_is_replaced(redis: SharedServer, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from millrace.stores.database import SqliteDatabase
+from millrace.stores.postgres.database import PostgresDatabase
 from millrace.stores.redis.link import RedisLink, linked
 from tests.support.shared_servers import SharedServer, postgres_server, redis_server, with_tables
 
@@ -22,6 +25,22 @@ def server() -> Iterator[SharedServer]:
 def service(server: SharedServer) -> str:
     """The name of a service that has its tables there, and nothing in them."""
     return with_tables(server, f"service{next(_names)}")
+
+
+@pytest.fixture
+def remote(server: SharedServer, service: str) -> Iterator[PostgresDatabase]:
+    """The database of a service in PostgreSQL."""
+    opened = PostgresDatabase(server.url, service)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    """The database of a replica."""
+    opened = SqliteDatabase(str(tmp_path))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")

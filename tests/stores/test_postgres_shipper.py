@@ -1,7 +1,6 @@
 """Rows of the ledger reach PostgreSQL in order, each once, whatever dies meanwhile."""
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,6 @@ from tests.support import many_rows
 from tests.support.shared_servers import SharedServer
 
 NOW = 1_796_000_000.0
-
-
-@pytest.fixture
-def remote(server: SharedServer, service: str) -> Iterator[PostgresDatabase]:
-    opened = PostgresDatabase(server.url, service)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    opened = SqliteDatabase(str(tmp_path))
-    yield opened
-    opened.close()
 
 
 def entries(count: int, seed: int = 7) -> list[Entry]:

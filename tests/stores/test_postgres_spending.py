@@ -1,6 +1,5 @@
 """What accounts have spent at all replicas is what the rows cost that have arrived, each counted once."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ from tests.support.shared_servers import SharedServer
 NOW = 1_796_000_000.0  # on the last day but one of a month
 TODAY = Today.at(NOW)
 ACME = AccountName(AccountKind.TENANT, "acme")
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    opened = SqliteDatabase(str(tmp_path))
-    yield opened
-    opened.close()
 
 
 async def sent(local: SqliteDatabase, remote: PostgresDatabase, spool: str) -> None:

@@ -1,8 +1,5 @@
 """What waits for PostgreSQL is counted, bounded, and stays on the disk; old days there are dropped."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from millrace.stores.database import SqliteDatabase
@@ -27,20 +24,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def remote(server: SharedServer, service: str) -> Iterator[PostgresDatabase]:
-    opened = PostgresDatabase(server.url, service)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    opened = SqliteDatabase(str(tmp_path))
-    yield opened
-    opened.close()
 
 
 async def add(ledger: SqliteLedger, local: SqliteDatabase, count: int, seed: int, at: float = NOW) -> None:

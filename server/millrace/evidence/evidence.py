@@ -52,7 +52,6 @@ LATE_S = 10.0  # that a change may take to the disk
 CHANGES = 1000  # of these seconds, that are heeded
 BUSY_S = 0.05  # between two looks whether few requests run
 KNOWN = 2 * REMEMBERED  # samples of pairs of questions whose ids are kept, more than other replicas tell once more
-PAIRS = frozenset({Lever.SEMANTIC, Lever.NEAR_MISS})
 
 Found = Callable[[Sequence[Judged], Sequence[Change]], None]
 
@@ -291,7 +290,7 @@ class Evidence:
         self._heeded = {each for each in (*self._heeded, *changes) if each.at >= since}
         for change in changes:
             self._steered_at[change.tenant, change.scope] = change.at
-        self._known |= dict.fromkeys(each.sample.id for each in judged if each.sample.lever in PAIRS)
+        self._known |= dict.fromkeys(each.sample.id for each in judged if each.sample.is_of_questions)
         for id_ in [*islice(self._known, max(0, len(self._known) - KNOWN))]:
             del self._known[id_]
 

@@ -131,7 +131,7 @@ class Trust:
     def _count(self, judged: Iterable[Judged]) -> None:
         for each in judged:
             self._errors.add(each)
-            if each.sample.lever not in (Lever.SEMANTIC, Lever.NEAR_MISS) or not each.sample.is_random:
+            if not (each.sample.is_of_questions and each.sample.is_random):
                 continue
             light = _light(each)
             for place in _places(each):
@@ -236,7 +236,7 @@ class Trust:
                 weight=1 / each.sample.probability if each.sample.is_random else 1.0,
             )
             for each in judged
-            if each.sample.lever in (Lever.SEMANTIC, Lever.NEAR_MISS)
+            if each.sample.is_of_questions
         ]
         if lessons:
             self._learner.teach(lessons)

@@ -62,6 +62,11 @@ class Sample:
         """Whether it was taken at random, so that it stands for others. What people say of an answer does not."""
         return self.probability > 0
 
+    @property
+    def is_of_questions(self) -> bool:
+        """Whether it compares two questions, and not the answers of two models."""
+        return self.lever in (Lever.SEMANTIC, Lever.NEAR_MISS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:

@@ -37,9 +37,9 @@ WHERE number > ? AND origin = '' ORDER BY number LIMIT ?
 _SENT = "UPDATE cache_deletions_shared SET sent = ?"
 _SEEN = "UPDATE cache_deletions_shared SET seen = ?"
 
+_WHAT = "deletions from the caches"
+
 Row = tuple[int, float, str | None, str | None, bytes | None]
-
-
 Add = Callable[[sqlite3.Connection, ElsewhereDeleted], None]  # writes it into the table of this replica
 
 
@@ -139,6 +139,3 @@ class SharedDeletions:
             self._add(connection, ElsewhereDeleted(at, None, None, None, "gap"))
 
         await self._database.commit(forget, within_s=COMMIT_S)
-
-
-_WHAT = "deletions from the caches"

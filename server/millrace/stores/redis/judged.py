@@ -16,14 +16,13 @@ import msgspec
 from millrace.stores.evidence import is_whole
 from millrace.stores.redis.link import RedisLink
 from millrace.stores.redis.stream import START, Message, Standing, Stream, repeat, until_done
-from millrace.types import Change, Judged, Lever
+from millrace.types import Change, Judged
 
 MOST = 5000  # messages that the stream keeps, and that wait here: samples of some 2 kB
 PAGE = 200  # messages at once
 STEERED = 1000  # changes that are told once more
 CHECK_S = 5.0
 _WHAT = "what was judged of semantic hits"
-_TOLD = frozenset({Lever.SEMANTIC, Lever.NEAR_MISS})
 
 _encode = msgspec.msgpack.encode
 _judged, _change = msgspec.msgpack.Decoder(Judged), msgspec.msgpack.Decoder(Change)
@@ -49,7 +48,7 @@ class SharedEvidence:
 
     def tell(self, judged: Sequence[Judged], changes: Sequence[Change]) -> None:
         """Tell the others soon. Never waits."""
-        told = [(b"judged", _encode(each)) for each in judged if each.sample.lever in _TOLD]
+        told = [(b"judged", _encode(each)) for each in judged if each.sample.is_of_questions]
         told += [(b"change", _encode(each)) for each in changes]
         self._waiting.extend({b"from": self._own, kind: what} for kind, what in told)
         self._is_due.set()
