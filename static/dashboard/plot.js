@@ -1,5 +1,5 @@
 // @ts-check
-/** What all charts share: axes, colours, size, and drawing only while they are seen. Charts are drawn by uPlot. */
+/** What all charts share: axes, colours, size, and drawing only while they are seen or have the keyboard. Charts are drawn by uPlot. */
 
 import { colour } from "./colours.js";
 import { clock } from "./units.js";
@@ -61,13 +61,14 @@ export class Plot {
       if (this.#isSeen && this.#isOld) this.#draw();
     }, { rootMargin: "100px" }).observe(root);
     new ResizeObserver(() => this.#resize()).observe(root);
+    root.addEventListener("focus", () => this.#isOld && this.#draw()); // keys may come before the observer has seen it
   }
 
   /** @param {Data} data */
   show(data) {
     this.#data = data;
     this.#isOld = true;
-    if (this.#isSeen && !document.hidden) this.#draw();
+    if ((this.#isSeen || document.activeElement === this.#root) && !document.hidden) this.#draw();
   }
 
   /** Draw again in other colours. */

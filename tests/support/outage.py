@@ -200,13 +200,13 @@ class Stage:
             return {place["label"]: place for place in small["deployments"]}
 
     async def measured(self, outage: Outage, deployment: Deployment, *, per_s: float, down_s: float) -> Measured:
-        """Let a deployment fail for so many seconds under a load, and return."""
+        """Let a deployment fail under a load until that is known, and for so many seconds in all at least."""
         load = Load(self.url, per_s)
         async with load.running():
             await asyncio.sleep(1.0)
             await _done(outage.begin(deployment))
             down_at, known_at, before = time.monotonic(), None, 0
-            while time.monotonic() - down_at < down_s:
+            while (down_for_s := time.monotonic() - down_at) < down_s or (known_at is None and down_for_s < PATIENCE_S):
                 await asyncio.sleep(0.1)
                 if known_at is None and (await self.places())[deployment.label]["breaker"] != "closed":
                     known_at, before = time.monotonic(), await deployment.started()
