@@ -5,15 +5,16 @@ slow delays one call of each kind, and not each request.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from millrace import log
 
@@ -27,9 +28,15 @@ PROBE_S = 1.0
 TRIES = 3
 SOON_S = 0.1  # the shortest deadline of any call: with one that takes longer, Redis would be away again at once
 
+# What it answers where it takes no commands, or none that write: the next ones would fail, too.
+_UNFIT = re.compile(
+    r"\b(READONLY|OOM|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|BUSY|UNKILLABLE)\b"
+)
+_COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)  # it may hold what is secret
+
 
 class RedisAwayError(OSError):
-    """Redis does not answer, or did not in time. What was asked may or may not have been done."""
+    """Redis does not answer, did not in time, or refuses. What was asked may or may not have been done."""
 
 
 class RedisLink:
@@ -65,7 +72,10 @@ class RedisLink:
         self._on_return.append(tell)
 
     async def ask(self, command: Callable[[Redis], Awaitable[T]], *, within_s: float = CALL_S) -> T:
-        """Run commands; return what they return. Raises `RedisAwayError`, at once while Redis is away."""
+        """Run commands; return what they return. Raises `RedisAwayError`, at once while Redis is away.
+
+        A command that Redis refuses fails alone: its user may not call it, or something else has its key.
+        """
         if self.is_away:
             raise RedisAwayError(f"Redis at {self.address} is away")
         task = asyncio.current_task()
@@ -74,10 +84,8 @@ class RedisLink:
         try:
             async with _patience(within_s):
                 return await command(self._redis)
-        except ResponseError as error:
-            if isinstance(error, ReadOnlyError) or str(error).startswith(("LOADING", "MASTERDOWN", "BUSY", "OOM")):
-                raise self._away(error) from error
-            raise
+        except ResponseError as error:  # its cause would show what was sent
+            raise (self._away(error) if is_unfit(error) else self._refused(error)) from None
         except (RedisError, OSError) as error:  # OSError: also TimeoutError
             raise self._away(error) from error
         finally:
@@ -131,6 +139,10 @@ class RedisLink:
             )
         return RedisAwayError(f"Redis at {self.address} is away: {_of(error)}")
 
+    def _refused(self, error: ResponseError) -> RedisAwayError:
+        log.get().error("Redis refuses a command; what it is for is not shared", address=self.address, error=_of(error))
+        return RedisAwayError(f"Redis at {self.address} refuses: {_of(error)}")
+
 
 @asynccontextmanager
 async def linked(url: str, name: str) -> AsyncIterator[RedisLink]:
@@ -174,7 +186,17 @@ def _shown(url: str) -> str:
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
-def _of(error: Any) -> str:
+def is_unfit(error: ResponseError) -> bool:
+    """Whether it is the whole of Redis that takes no commands, or nothing new."""
+    return _UNFIT.search(f"{error.status_code} {_text(error)}") is not None
+
+
+def _text(error: BaseException) -> str:
+    return _COMMAND.sub("", str(error))
+
+
+def _of(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = _text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

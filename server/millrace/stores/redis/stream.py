@@ -115,7 +115,7 @@ async def until_done(work: Callable[[], Awaitable[None]], what: str) -> None:
             return await work()
         except RedisAwayError:
             pass  # the link has told
-        except (sqlite3.Error, TimeoutError, ResponseError) as error:
+        except (sqlite3.Error, TimeoutError) as error:
             log.get().error(f"{what} were not shared", exc_info=error)
         await asyncio.sleep(AGAIN_S)
 
