@@ -95,6 +95,17 @@ def test_one_that_is_away_is_no_fault_of_the_tables(tmp_path: Path) -> None:
         assert SECRET not in ended.output
 
 
+def test_a_role_without_rights_is_told_so(server: SharedServer, tmp_path: Path) -> None:
+    assert db("upgrade", config(tmp_path, server.url, "closed")).exit_code == 0
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA closed TO guest")
+    file = config(tmp_path, server.url.replace("millrace@", "guest@"), "closed")
+    for command in ("check", "upgrade"):
+        ended = db(command, file)
+        assert ended.exit_code == 3
+        assert "refuses: permission denied for table schema_steps" in ended.output
+
+
 def test_without_one_it_says_what_to_write(tmp_path: Path) -> None:
     ended = db("check", config(tmp_path, "", ""))
     assert ended.exit_code == 2
