@@ -80,7 +80,7 @@ def test_a_later_version_is_left_alone_and_not_served(server: SharedServer, tmp_
         connection.execute("INSERT INTO later.schema_steps (number, name) VALUES (1000, 'of later')")
     assert db("upgrade", file).exit_code == 1
     with spawn("server", "serve", "--config", file, cwd=REPOSITORY, stderr=subprocess.PIPE) as process:
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "shared.postgres: " in told
     assert "later version" in told

@@ -128,6 +128,19 @@ async def test_one_that_is_full_is_away_until_there_is_room(redis: SharedServer)
         await link.ask(lambda client: client.set(link.key("x"), b"1"))
 
 
+@pytest.mark.parametrize(("policy", "warns"), [("allkeys-lru", True), ("volatile-ttl", False)])
+async def test_one_that_may_evict_anything_is_warned_of(redis: SharedServer, policy: str, *, warns: bool) -> None:
+    plain = Redis.from_url(redis.url)
+    await plain.config_set("maxmemory", "1gb")
+    await plain.config_set("maxmemory-policy", policy)
+    with captured_logs() as logs:
+        async with linked(redis.url, "evicts"):
+            pass
+    await plain.config_set("maxmemory", "0")
+    await plain.aclose()
+    assert ("volatile-ttl" in logs.text) == warns
+
+
 @pytest.mark.parametrize(
     "said",
     [

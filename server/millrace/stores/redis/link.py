@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -108,6 +108,7 @@ class RedisLink:
             log.get().info("Redis is back", address=self.address)
             for tell in self._on_return:
                 tell()
+            await self._see_policy()
 
     async def _answers_soon(self) -> bool:
         """Whether one of a few calls is in time: where this process itself is late, another one may be."""
@@ -122,6 +123,25 @@ class RedisLink:
         """Find out whether Redis answers."""
         with suppress(RedisAwayError):  # it was logged
             await self.ask(self._probe, within_s=CONNECT_S)
+            await self._see_policy()
+
+    async def _see_policy(self) -> None:
+        """Warn where Redis may evict anything: what has no lifetime there, or the longest, must stay."""
+
+        async def memory(redis: Redis) -> dict[str, Any]:
+            with suppress(ResponseError):  # not everyone may ask
+                return dict(await redis.info("memory"))
+            return {}
+
+        with suppress(RedisAwayError):
+            found = await self.ask(memory, within_s=CONNECT_S)
+            policy = str(found.get("maxmemory_policy", ""))
+            if found.get("maxmemory") and policy.startswith("allkeys-"):
+                log.get().warning(
+                    "Redis may evict what budgets and deletions need; set its maxmemory-policy to volatile-ttl",
+                    address=self.address,
+                    policy=policy,
+                )
 
     async def _probe(self, redis: Redis) -> None:
         await redis.set(self.key("probe"), b"1", ex=60)  # a replica of Redis that only reads is no help
