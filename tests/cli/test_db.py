@@ -117,3 +117,11 @@ def test_a_url_that_is_none_is_not_repeated(tmp_path: Path) -> None:
     assert ended.exit_code == 2
     assert "shared.postgres: it is no URL" in ended.output
     assert SECRET not in ended.output
+
+
+def test_a_copy_to_a_url_that_is_none_does_not_repeat_it(tmp_path: Path) -> None:
+    for url in (f"postgresql://user:{SECRET}%@host/x", f"mysql://user:{SECRET}@host/x"):
+        ended = CliRunner().invoke(main, ["db", "copy", f"sqlite:{tmp_path}", url])
+        assert ended.exit_code == 2
+        assert "postgresql:URL" in ended.output
+        assert SECRET not in ended.output
