@@ -56,7 +56,7 @@ def numbers(found: list[tuple[float, Stored]]) -> list[int]:
     return [int(stored.id.removeprefix(PREFIX), 16) - 1 for _, stored in found]
 
 
-@pytest.mark.parametrize("rows", [segment.ROWS, 128])
+@pytest.mark.parametrize("rows", [segment.ROWS, 200])
 def test_rows_and_indexes_agree(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before, while and after the indexes are filled; with entries replaced and dropped; in one segment or in many."""
     monkeypatch.setattr(segment, "ROWS", rows)
@@ -111,7 +111,7 @@ def test_segments_become_larger_with_their_scope(monkeypatch: pytest.MonkeyPatch
     while held.needs_step:
         assert [numbers(held.nearest(points[number]))[:1] for number in (3, 300, 599)] == [[3], [300], [599]]
         held.step()
-    assert [each.room for each in held.segments] == [256, 256, 256]
+    assert [each.room for each in held.segments] == [128] * 5
     assert sum(each.rows for each in held.segments) == 600
     assert all(numbers(held.nearest(point))[:1] == [number] for number, point in enumerate(points))
 

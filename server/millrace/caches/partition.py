@@ -92,7 +92,8 @@ class Partition:
         if replaced is not None:
             self._entries_bytes -= replaced.size
         elif (place := self._unclaimed.pop(entry.id, None)) is not None:
-            self._places[entry.id] = place
+            segment, row = self._places[entry.id] = place
+            segment.ids[row] = entry.id  # the same string once
         else:
             self._append(entry.id, vector)
         self._entries[entry.id] = entry

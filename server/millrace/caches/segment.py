@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from millrace import log
 
 ROWS = 32_768  # at most, but in a very large scope; an index of so many is copied in some 10 ms
-MANY, LARGER = 8, 4  # segments of one size that a scope may have; the next size is so many times as large
+MANY, LARGER = 4, 8  # segments of that size that a scope may have; in a larger scope all are so many times as large
 NEAREST = 32  # rows that a search returns, at most
 STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
 CHECKED = 16  # rows per step that are looked for in the index
@@ -235,10 +235,7 @@ class Segment:
 
 def room_for(entries: int) -> int:
     """Return the rows of each segment of a scope with so many entries."""
-    room = ROWS
-    while entries > MANY * room:
-        room *= LARGER
-    return room
+    return ROWS if entries <= MANY * ROWS else LARGER * ROWS
 
 
 def _hnswlib() -> Any:
