@@ -1,5 +1,6 @@
 """The fixtures of all tests, and what holds for the whole run."""
 
+import gc
 import os
 import pkgutil
 import signal
@@ -89,6 +90,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         tracing.end()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look no more at what all tests are made of: it takes 0.3 s each time."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
