@@ -80,7 +80,7 @@ def test_a_later_version_is_left_alone_and_not_served(server: SharedServer, tmp_
         connection.execute("INSERT INTO later.schema_steps (number, name) VALUES (1000, 'of later')")
     assert db("upgrade", file).exit_code == 1
     with spawn("server", "serve", "--config", file, cwd=REPOSITORY, stderr=subprocess.PIPE) as process:
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "shared.postgres: " in told
     assert "later version" in told
@@ -95,6 +95,17 @@ def test_one_that_is_away_is_no_fault_of_the_tables(tmp_path: Path) -> None:
         assert SECRET not in ended.output
 
 
+def test_a_role_without_rights_is_told_so(server: SharedServer, tmp_path: Path) -> None:
+    assert db("upgrade", config(tmp_path, server.url, "closed")).exit_code == 0
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA closed TO guest")
+    file = config(tmp_path, server.url.replace("millrace@", "guest@"), "closed")
+    for command in ("check", "upgrade"):
+        ended = db(command, file)
+        assert ended.exit_code == 3
+        assert "refuses: permission denied for table schema_steps" in ended.output
+
+
 def test_without_one_it_says_what_to_write(tmp_path: Path) -> None:
     ended = db("check", config(tmp_path, "", ""))
     assert ended.exit_code == 2
@@ -106,3 +117,11 @@ def test_a_url_that_is_none_is_not_repeated(tmp_path: Path) -> None:
     assert ended.exit_code == 2
     assert "shared.postgres: it is no URL" in ended.output
     assert SECRET not in ended.output
+
+
+def test_a_copy_to_a_url_that_is_none_does_not_repeat_it(tmp_path: Path) -> None:
+    for url in (f"postgresql://user:{SECRET}%@host/x", f"mysql://user:{SECRET}@host/x"):
+        ended = CliRunner().invoke(main, ["db", "copy", f"sqlite:{tmp_path}", url])
+        assert ended.exit_code == 2
+        assert "postgresql:URL" in ended.output
+        assert SECRET not in ended.output

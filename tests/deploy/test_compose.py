@@ -162,7 +162,7 @@ def test_postgres_lets_in_whom_the_replicas_name(compose: dict[str, Any]) -> Non
     assert {"--username", made["POSTGRES_USER"], "--dbname", made["POSTGRES_DB"]} <= set(checked)
 
 
-def test_redis_evicts_nothing_that_has_no_lifetime(compose: dict[str, Any]) -> None:
+def test_redis_evicts_first_what_may_go_first(compose: dict[str, Any]) -> None:
     command = compose[S]["redis"]["command"]
-    assert command[command.index("--maxmemory-policy") + 1].startswith("volatile-")
+    assert command[command.index("--maxmemory-policy") + 1] == "volatile-ttl"
     assert command[command.index("--save") + 1] == ""

@@ -68,6 +68,38 @@ async def test_one_that_hangs_is_late(server: SharedServer, database: PostgresDa
     assert await database.read(lambda c: c.execute("SELECT 2").fetchone(), within_s=20) == (2,)
 
 
+async def test_what_it_refuses_is_late_for_who_asks_and_it_is_not_away(database: PostgresDatabase) -> None:
+    """Such as tables that are gone, a role without rights, a disk that is full."""
+    for statement in ("SELECT * FROM nowhere", "SELECT pg_sleep(9)"):
+
+        def asked(connection: Connection, statement: str = statement) -> None:
+            connection.execute("SET statement_timeout = '50ms'")
+            connection.execute(statement)
+
+        with pytest.raises(PostgresAwayError, match=r"refuses: (relation|canceling)"):
+            await database.read(asked, within_s=10)
+    assert not database.is_away
+    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10) == (1,)
+
+
+async def test_one_that_only_reads_is_connected_to_anew(database: PostgresDatabase) -> None:
+    """Behind its name there may be another one by then."""
+
+    def written(connection: Connection) -> int:
+        connection.execute("CREATE TEMPORARY TABLE mine (n INTEGER)")
+        return connection.raw.info.backend_pid
+
+    await database.read(lambda c: c.execute("SET default_transaction_read_only = on"), within_s=10)
+    with pytest.raises(PostgresAwayError, match="read-only"):
+        await database.read(written, within_s=10)
+    assert await database.read(written, within_s=10)
+
+
+def test_an_address_has_all_hosts_and_no_password() -> None:
+    assert shown("postgresql://user:secret@one:5433,two:5434/x?target_session_attrs=primary") == "one:5433,two:5434/x"
+    assert shown("postgresql://user:secret@/x?host=/run/postgresql") == "/run/postgresql/x"
+
+
 async def test_a_start_without_it_is_no_error_and_shows_no_password() -> None:
     url = f"postgresql://user:secret@127.0.0.1:{free_port()}/there"
     database = PostgresDatabase(url, "millrace")

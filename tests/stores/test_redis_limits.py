@@ -328,7 +328,10 @@ async def test_while_the_ledger_is_away_what_redis_does_not_know_is_shared_in_eq
         assert await one.refused("6") == "rate_limit_exceeded"
         (await one.admit("4")).settle(Decimal(1), 0)
         await one.told()
-        ledger.is_away = False
+        ask, one.link.ask, ledger.is_away = one.link.ask, gone, False  # type: ignore[method-assign]
+        asked = ledger.asked
+        await until(lambda: ledger.asked > asked + 2)  # what it says does not arrive
+        one.link.ask = ask  # type: ignore[method-assign]
         async with asyncio.timeout(PATIENCE_S):
             while one.shared._unread:
                 await one.told()

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
+import traceback
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from millrace.stores.redis.link import CALL_S, PROBE_EVERY_S, SOON_S, RedisAwayError, RedisLink, linked
+from millrace.stores.redis.link import CALL_S, PROBE_EVERY_S, SOON_S, RedisAwayError, RedisLink, is_unfit, linked
+from tests.support.logs import captured_logs
 from tests.support.namespaces import host
 from tests.support.proxy import proxy_to
 from tests.support.shared_servers import SharedServer, free_port, postgres_server, redis_server
@@ -93,12 +96,63 @@ async def test_one_whose_cable_is_pulled_is_away_until_it_is_plugged_in() -> Non
             assert await link.ask(lambda client: client.get(link.key("x"))) == b"1"
 
 
-async def test_a_wrong_command_is_an_error_of_ours_and_does_not_count_as_away(redis: SharedServer) -> None:
+async def test_a_command_that_is_refused_fails_alone_and_is_told_without_what_was_sent(redis: SharedServer) -> None:
+    async def send(client: Redis) -> None:
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.lpush(link.key("text"), b"a secret (of pipeline caused error: ", b"and more)")
+            await pipe.execute()
+
     async with linked(redis.url, "wrong") as link:
         await link.ask(lambda client: client.set(link.key("text"), b"text"))
-        with pytest.raises(ResponseError, match="not an integer"):
-            await link.ask(lambda client: client.incr(link.key("text")))
+        with captured_logs() as logs, pytest.raises(RedisAwayError, match=r"refuses: .*WRONGTYPE") as caught:
+            await link.ask(send)
         assert not link.is_away
+    assert "Redis refuses" in logs.text
+    assert "secret" not in logs.text + "".join(traceback.format_exception(caught.value))
+
+
+async def test_one_that_is_full_is_away_until_there_is_room(redis: SharedServer) -> None:
+    """Also where a script or a pipeline is the first to notice."""
+    plain = Redis.from_url(redis.url)
+    async with linked(redis.url, "full") as link:
+        await plain.config_set("maxmemory", "100kb")
+        script = "return redis.call('SET', KEYS[1], 'x')"
+        try:
+            with pytest.raises(RedisAwayError, match=r"is away: .*maxmemory"):
+                await link.ask(lambda client: client.eval(script, 1, link.key("x")))
+            assert link.is_away
+        finally:
+            await plain.config_set("maxmemory", "0")
+            await plain.aclose()
+        await returned(link)
+        await link.ask(lambda client: client.set(link.key("x"), b"1"))
+
+
+@pytest.mark.parametrize(("policy", "warns"), [("allkeys-lru", True), ("volatile-ttl", False)])
+async def test_one_that_may_evict_anything_is_warned_of(redis: SharedServer, policy: str, *, warns: bool) -> None:
+    plain = Redis.from_url(redis.url)
+    await plain.config_set("maxmemory", "1gb")
+    await plain.config_set("maxmemory-policy", policy)
+    with captured_logs() as logs:
+        async with linked(redis.url, "evicts"):
+            pass
+    await plain.config_set("maxmemory", "0")
+    await plain.aclose()
+    assert ("volatile-ttl" in logs.text) == warns
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "MISCONF Redis is configured to save",
+        "NOREPLICAS Not enough good replicas",
+        "BUSY Redis is busy running a script",
+    ],
+)
+def test_one_that_takes_no_commands_is_away(said: str) -> None:
+    for text in (said, f"Command # 1 (SET a secret) of pipeline caused error: ('{said}',)"):
+        assert is_unfit(ResponseError(text))
+    assert not is_unfit(ResponseError(f"Command # 1 (SET {said}) of pipeline caused error: ('WRONGTYPE',)"))
 
 
 async def test_a_start_without_redis_is_no_error() -> None:

@@ -1,8 +1,8 @@
 """What a process and the commands open of PostgreSQL. Nothing of it is imported unless it is configured."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -151,16 +151,13 @@ class Tables(NamedTuple):
 
 
 def tables(shared: SharedSettings) -> Tables | None:
-    """Return what there is; None if no PostgreSQL is configured. Blocks. Raises `OSError` if it does not answer."""
+    """Return what there is; None if no PostgreSQL is configured. Blocks. Raises `OSError` if it does not say."""
     if shared.postgres is None:
         return None
     from millrace.stores.postgres import migrations  # noqa: PLC0415 - only where it is used
 
-    connection = _connected(shared.postgres, shared.name)
-    try:
+    with _connected(shared.postgres, shared.name) as connection:
         found = migrations.found(connection)
-    finally:
-        connection.close()
     return Tables(_address(shared.postgres), found.has, found.known, found.missing, found.days)
 
 
@@ -170,11 +167,8 @@ def upgraded(shared: SharedSettings) -> list[str]:
         raise ValueError("shared.postgres names no database")
     from millrace.stores.postgres import migrations  # noqa: PLC0415 - only where it is used
 
-    connection = _connected(shared.postgres, shared.name)
-    try:
+    with _connected(shared.postgres, shared.name) as connection:
         return migrations.upgrade(connection, shared.name)
-    finally:
-        connection.close()
 
 
 @asynccontextmanager
@@ -219,15 +213,23 @@ async def _local(data_dir: str, wall: Clock) -> AsyncIterator[SqliteDatabase]:
         await asyncio.to_thread(database.close)
 
 
-def _connected(url: str, schema: str) -> "Connection":
+@contextmanager
+def _connected(url: str, schema: str) -> "Iterator[Connection]":
+    """Connect. What PostgreSQL refuses is a `ConnectionError`."""
     import psycopg  # noqa: PLC0415 - only where it is used
 
-    from millrace.stores.postgres.connection import Connection  # noqa: PLC0415
+    from millrace.stores.postgres.connection import Connection, told  # noqa: PLC0415
 
     try:
-        return Connection(url, schema)
+        connection = Connection(url, schema)
     except psycopg.Error as error:
-        raise ConnectionError(f"{_address(url)} does not answer: {str(error).strip()}") from None
+        raise ConnectionError(f"{_address(url)} does not answer: {told(error)}") from None
+    try:
+        yield connection
+    except psycopg.Error as error:
+        raise ConnectionError(f"{_address(url)} refuses: {told(error)}") from None
+    finally:
+        connection.close()
 
 
 def _address(url: str) -> str:

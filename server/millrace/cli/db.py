@@ -20,6 +20,7 @@ from millrace.assembly import postgres
 from millrace.cli import configuration
 from millrace.cli.printed import wide
 from millrace.settings import Fault, Settings, SharedSettings
+from millrace.settings.shared import invalid_shared
 
 T = TypeVar("T")
 NOT_FIT = 1  # exit code
@@ -94,8 +95,8 @@ def copy(source: str, target: str, name: str) -> None:
     folder, is_sqlite = source.removeprefix("sqlite:"), source.startswith("sqlite:")
     if not is_sqlite or not folder:
         raise click.BadParameter("write the data folder as sqlite:DIR", param_hint="sqlite:DIR")
-    if not target.startswith(("postgresql://", "postgres://")):
-        raise click.BadParameter("write it as postgresql://USER@HOST/DATABASE", param_hint="postgresql:URL")
+    for fault in invalid_shared({"shared": {"postgres": target}}):
+        raise click.BadParameter(fault.message, param_hint="postgresql:URL")
     try:
         compared = asyncio.run(_copied(folder, SharedSettings(postgres=target, name=name)))
     except (FileNotFoundError, ValueError, sqlite3.DatabaseError) as error:

@@ -15,6 +15,7 @@ from millrace.ports import Clock
 from millrace.pruning import Pruner
 from millrace.stores.archive import LOOKUP_S, RETRY_MS, SqliteArchive, read_response
 from millrace.stores.database import SqliteDatabase
+from millrace.stores.postgres.connection import told
 from millrace.stores.queries import Queries
 from millrace.types import StoredResponse
 
@@ -142,7 +143,7 @@ class SharedArchive:
                 log.get().debug("responses were not sent", error=str(error))
                 pause = AGAIN_S
             except Exception as error:  # one that PostgreSQL refuses stops all others, so it must be seen
-                log.get().error("responses were not sent to PostgreSQL", error=str(error))
+                log.get().error("responses were not sent to PostgreSQL", error=told(error))
                 pause = AGAIN_S
             await asyncio.sleep(pause)
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
 
 CONNECT_S = 3  # whole seconds, as libpq has it
 # A peer that is gone without a word is given up after about 10 s, on whichever side it is noticed first.
@@ -69,8 +69,20 @@ class Connection:
 
 def shown(url: str) -> str:
     """Return the address in a URL, without user and password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    parts = conninfo_to_dict(url)
+    hosts = str(parts.get("host") or "localhost").split(",")
+    ports = str(parts.get("port") or "").split(",")
+    ports = ports if len(ports) == len(hosts) else ports * len(hosts)
+    shown = (
+        host if host.startswith("/") else f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=True)
+    )
+    return f"{','.join(shown)}/{parts.get('dbname') or ''}"
+
+
+def told(error: BaseException) -> str:
+    """Return what went wrong, without the rows that PostgreSQL quotes beside it."""
+    words = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return words or str(error).strip()
 
 
 @lru_cache(maxsize=512)

@@ -8,20 +8,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 
 from millrace import log
 from millrace.stores.one_by_one import OneByOne, Operation, waited_for, within
-from millrace.stores.postgres.connection import Connection, shown
+from millrace.stores.postgres.connection import Connection, shown, told
 from millrace.stores.queries import Dialect
 
 AGAIN_S = 0.5  # after a connection that failed; until then operations fail at once
 
 
 class PostgresAwayError(TimeoutError):
-    """PostgreSQL does not answer, or the connection broke: for whoever asks, a disk that is too slow.
+    """PostgreSQL does not answer, the connection broke, or it refuses: for whoever asks, a disk that is too slow.
 
     What was asked may or may not have been done.
     """
@@ -98,7 +98,7 @@ class PostgresDatabase:
             log.get().info("PostgreSQL is back", address=self.address)
         else:
             message = "PostgreSQL is away; rows wait on the disk of each replica"
-            log.get().warning(message, address=self.address, error=str(error).strip())
+            log.get().warning(message, address=self.address, error=told(error))
 
 
 class _Worker:
@@ -126,14 +126,22 @@ class _Worker:
         connection = self._connected()
         try:
             result = operation(connection)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if not connection.is_lost:  # a deadlock, or a lock that was not free in time
-                raise
+        except (psycopg.DataError, psycopg.IntegrityError):
+            raise  # rows that it cannot take; it takes others
+        except psycopg.Error as error:
+            if not connection.is_lost:  # a role without rights, a disk that is full, a lock that was not free in time
+                self._refused(error, connection)
             self._connection = None
             self._said(error)
-            raise PostgresAwayError(f"PostgreSQL is away: {str(error).strip()}") from error
+            raise PostgresAwayError(f"PostgreSQL is away: {told(error)}") from error
         self._said(None)
         return result
+
+    def _refused(self, error: psycopg.Error, connection: Connection) -> NoReturn:
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):  # another server may be the one that writes now
+            connection.close()
+        log.get().warning("PostgreSQL refuses what is asked of it", error=told(error))
+        raise PostgresAwayError(f"PostgreSQL refuses: {told(error)}") from error
 
     def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.is_lost:
@@ -143,7 +151,7 @@ class _Worker:
         try:
             self._connection = Connection(self._url, self._schema)
         except (psycopg.Error, OSError) as error:
-            self._refusal = f"PostgreSQL is away: {str(error).strip()}"
+            self._refusal = f"PostgreSQL is away: {told(error)}"
             self._refused_until = time.monotonic() + AGAIN_S
             self._said(error)
             raise PostgresAwayError(self._refusal) from error

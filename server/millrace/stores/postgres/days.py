@@ -40,10 +40,7 @@ class Days:
             pause = EVERY_S
             try:
                 await self.look()
-            except TimeoutError:  # PostgreSQL is away
-                pause = AGAIN_S
-            except Exception as error:  # such as a lock that was not free
-                log.get().warning("the days of the ledger in PostgreSQL were not looked after", error=str(error))
+            except TimeoutError:  # PostgreSQL is away, or a lock was not free: it was told
                 pause = AGAIN_S
             await asyncio.sleep(pause)
 

@@ -17,7 +17,7 @@ from millrace import log
 from millrace.ports import Clock
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import COLUMNS, DAY_S
-from millrace.stores.postgres.connection import Connection
+from millrace.stores.postgres.connection import Connection, told
 from millrace.stores.postgres.database import PostgresDatabase
 from millrace.stores.spool import note_sent, prepare
 
@@ -86,7 +86,7 @@ class Shipper:
             log.get().debug("rows were not sent", error=str(error))
         except Exception as error:  # a row that PostgreSQL refuses stops all that come after it, so it must be seen
             self._arrived = None
-            log.get().error("rows were not sent to PostgreSQL", error=str(error))
+            log.get().error("rows were not sent to PostgreSQL", error=told(error))
         await asyncio.sleep(AGAIN_S)
         return False
 

@@ -21,9 +21,8 @@ from decimal import Decimal
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from millrace import log
 from millrace.errors import MillraceError
 from millrace.ports import Clock
 from millrace.pricing import NANODOLLAR, ZERO
@@ -142,20 +141,20 @@ class SharedLimits:
             if not self._unread:
                 self._unread_due.clear()
             await self._unread_due.wait()
-            accounts = [*self._unread][:READ_AT_ONCE]
+            accounts, is_put = [*self._unread][:READ_AT_ONCE], False
             try:
                 await self._read(self._ledger, accounts)
-                self._ledger_is_away = False
-            except TimeoutError:  # also of Redis
+                self._ledger_is_away, is_put = False, True
+            except TimeoutError:
                 self._ledger_is_away = not self._link.is_away
-            except RedisError as error:
-                log.get().error("what the ledger knows of accounts was not shared", exc_info=error)
+            except RedisAwayError:
+                pass  # the link has told
             self._changed.update(dict.fromkeys(accounts))
             self._due.set()
-            if self._ledger_is_away or self._link.is_away:
-                await asyncio.sleep(READ_AGAIN_S)
-            else:
+            if is_put:
                 await self._round.wait()
+            else:
+                await asyncio.sleep(READ_AGAIN_S)
 
     async def _read(self, ledger: ReadLedger, accounts: list[Account]) -> None:
         today = self._limiter.today
@@ -225,8 +224,6 @@ class SharedLimits:
         except RedisAwayError:
             await self._ask_the_others()
             self._alone([(account, account.limits) for account in {**self._active, **dict.fromkeys(accounts)}])
-        except RedisError as error:
-            log.get().error("limits were not shared", exc_info=error)
         else:
             self._away_since = None
             if self._are_all_without:

@@ -5,6 +5,7 @@ slow delays one call of each kind, and not each request.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from millrace import log
 
@@ -27,9 +28,15 @@ PROBE_S = 1.0
 TRIES = 3
 SOON_S = 0.1  # the shortest deadline of any call: with one that takes longer, Redis would be away again at once
 
+# What it answers where it takes no commands, or none that write: the next ones would fail, too.
+_UNFIT = re.compile(
+    r"\b(READONLY|OOM|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|ASK|TRYAGAIN|BUSY|UNKILLABLE)\b"
+)
+_COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)  # it may hold what is secret
+
 
 class RedisAwayError(OSError):
-    """Redis does not answer, or did not in time. What was asked may or may not have been done."""
+    """Redis does not answer, did not in time, or refuses. What was asked may or may not have been done."""
 
 
 class RedisLink:
@@ -65,7 +72,10 @@ class RedisLink:
         self._on_return.append(tell)
 
     async def ask(self, command: Callable[[Redis], Awaitable[T]], *, within_s: float = CALL_S) -> T:
-        """Run commands; return what they return. Raises `RedisAwayError`, at once while Redis is away."""
+        """Run commands; return what they return. Raises `RedisAwayError`, at once while Redis is away.
+
+        A command that Redis refuses fails alone: its user may not call it, or something else has its key.
+        """
         if self.is_away:
             raise RedisAwayError(f"Redis at {self.address} is away")
         task = asyncio.current_task()
@@ -74,10 +84,8 @@ class RedisLink:
         try:
             async with _patience(within_s):
                 return await command(self._redis)
-        except ResponseError as error:
-            if isinstance(error, ReadOnlyError) or str(error).startswith(("LOADING", "MASTERDOWN", "BUSY", "OOM")):
-                raise self._away(error) from error
-            raise
+        except ResponseError as error:  # its cause would show what was sent
+            raise (self._away(error) if is_unfit(error) else self._refused(error)) from None
         except (RedisError, OSError) as error:  # OSError: also TimeoutError
             raise self._away(error) from error
         finally:
@@ -100,6 +108,7 @@ class RedisLink:
             log.get().info("Redis is back", address=self.address)
             for tell in self._on_return:
                 tell()
+            await self._see_policy()
 
     async def _answers_soon(self) -> bool:
         """Whether one of a few calls is in time: where this process itself is late, another one may be."""
@@ -114,6 +123,25 @@ class RedisLink:
         """Find out whether Redis answers."""
         with suppress(RedisAwayError):  # it was logged
             await self.ask(self._probe, within_s=CONNECT_S)
+            await self._see_policy()
+
+    async def _see_policy(self) -> None:
+        """Warn where Redis may evict anything: what has no lifetime there, or the longest, must stay."""
+
+        async def memory(redis: Redis) -> dict[str, Any]:
+            with suppress(ResponseError):  # not everyone may ask
+                return dict(await redis.info("memory"))
+            return {}
+
+        with suppress(RedisAwayError):
+            found = await self.ask(memory, within_s=CONNECT_S)
+            policy = str(found.get("maxmemory_policy", ""))
+            if found.get("maxmemory") and policy.startswith("allkeys-"):
+                log.get().warning(
+                    "Redis may evict what budgets and deletions need; set its maxmemory-policy to volatile-ttl",
+                    address=self.address,
+                    policy=policy,
+                )
 
     async def _probe(self, redis: Redis) -> None:
         await redis.set(self.key("probe"), b"1", ex=60)  # a replica of Redis that only reads is no help
@@ -130,6 +158,10 @@ class RedisLink:
                 "Redis is away; each replica goes on with what it has", address=self.address, error=_of(error)
             )
         return RedisAwayError(f"Redis at {self.address} is away: {_of(error)}")
+
+    def _refused(self, error: ResponseError) -> RedisAwayError:
+        log.get().error("Redis refuses a command; what it is for is not shared", address=self.address, error=_of(error))
+        return RedisAwayError(f"Redis at {self.address} refuses: {_of(error)}")
 
 
 @asynccontextmanager
@@ -174,7 +206,17 @@ def _shown(url: str) -> str:
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
-def _of(error: Any) -> str:
+def is_unfit(error: ResponseError) -> bool:
+    """Whether it is the whole of Redis that takes no commands, or nothing new."""
+    return _UNFIT.search(f"{error.status_code} {_text(error)}") is not None
+
+
+def _text(error: BaseException) -> str:
+    return _COMMAND.sub("", str(error))
+
+
+def _of(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = _text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

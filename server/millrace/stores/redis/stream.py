@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -109,13 +108,13 @@ def place(number: bytes | str) -> tuple[int, int]:
 
 
 async def until_done(work: Callable[[], Awaitable[None]], what: str) -> None:
-    """Do it, again and again while Redis or the disk fail. `what` was not done is logged."""
+    """Do it, again and again while that fails. `what` was not done is logged."""
     while True:
         try:
             return await work()
         except RedisAwayError:
             pass  # the link has told
-        except (sqlite3.Error, TimeoutError, ResponseError) as error:
+        except Exception as error:  # also a message that cannot be read: it goes on once the stream has begun anew
             log.get().error(f"{what} were not shared", exc_info=error)
         await asyncio.sleep(AGAIN_S)
 
