@@ -53,6 +53,8 @@ async def run(
     seen: Counter[str] = Counter()
     pools = _pools(Random(seed))
     async with target(data) as fired:
+        if mutations >= LEAST:
+            await fired.fill()
         for part in range(parts):
             count = mutations // parts
             wires, texts = iter(range(round(count * WIRE))), iter(range(round(count * (1 - WIRE))))
