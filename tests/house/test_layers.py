@@ -13,6 +13,7 @@ SERVER = REPOSITORY / "server" / "millrace"
 CLIENT = REPOSITORY / "client" / "millrace_client"
 
 GROUND = {
+    "beat",
     "children",
     "errors",
     "json_text",

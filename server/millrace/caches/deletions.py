@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from millrace import log
+from millrace.beat import beat
 from millrace.ports import Clock, Database, ElsewhereDeleted
 
 POLL_S = 0.25  # seconds between two reads
@@ -129,7 +130,7 @@ class Deletions:
     async def follow(self, every_s: float = POLL_S) -> None:
         """Read what is new, again and again until cancelled. A failed read is repeated next time."""
         while True:
-            await asyncio.sleep(every_s)
+            await beat(every_s)
             try:
                 await self.read()
             except (sqlite3.Error, TimeoutError) as error:

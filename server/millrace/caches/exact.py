@@ -14,6 +14,7 @@ from functools import partial
 import msgspec
 
 from millrace import log
+from millrace.beat import beat
 from millrace.caches.key_filter import KeyFilter
 from millrace.ports import Clock, Database
 from millrace.pruning import Pruner
@@ -151,7 +152,7 @@ class SqliteExactCache:
         """Learn of the keys that other workers store, until cancelled. Late is a miss."""
         looked_at = self._wall()
         while True:
-            await asyncio.sleep(FOLLOW_S)
+            await beat(FOLLOW_S)
             since, looked_at = looked_at - LATE_S, self._wall()
             with suppress(sqlite3.Error, TimeoutError):
                 rows = await self._database.read(partial(_stored_since, since), within_s=LOOKUP_S)

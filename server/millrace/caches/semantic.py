@@ -28,6 +28,7 @@ from typing import TypeVar
 import msgspec
 
 from millrace import log
+from millrace.beat import beat
 from millrace.caches import table
 from millrace.caches.decider import Candidate, Chosen, Decider
 from millrace.caches.decision.mix import weights_for
@@ -239,7 +240,7 @@ class SqliteSemanticCache:
         """Take over into the scopes in memory what other workers store, until cancelled. Late is a miss."""
         looked_at = self._wall()
         while True:
-            await asyncio.sleep(FOLLOW_S)
+            await beat(FOLLOW_S)
             since, now = looked_at - LATE_S, self._wall()
             with suppress(sqlite3.Error, TimeoutError):
                 found = await self._table.of_others(since, self._scopes.lacks)

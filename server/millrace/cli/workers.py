@@ -55,10 +55,13 @@ class Child:
         self.is_replaced = False
 
     async def serves(self) -> bool:
-        """Wait until it serves; False if it ends before."""
+        """Wait until it serves; False if it ends before, or takes too long."""
         deadline = self.began_at + START_S
         while not self._path.exists():
-            if self.process.returncode is not None or time.monotonic() > deadline:
+            if self.process.returncode is not None:
+                return False
+            if time.monotonic() > deadline:
+                log.get().error("worker does not serve yet, it is given up", pid=self.process.pid, after_s=START_S)
                 return False
             await asyncio.sleep(LOOK_S)
         return True

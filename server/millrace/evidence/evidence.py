@@ -17,6 +17,7 @@ from itertools import islice
 import msgspec
 
 from millrace import log
+from millrace.beat import beat
 from millrace.evidence.judging import Panel
 from millrace.evidence.trust import Trust, wrong_entries
 from millrace.ports import AskAgain, Clock, EvidenceStore, Student
@@ -216,7 +217,7 @@ class Evidence:
     async def follow(self, changes: Callable[[float, int], Awaitable[list[Change]]]) -> None:
         """Steer as other workers do, until cancelled. `changes` returns the last ones since then, the newest first."""
         while True:
-            await asyncio.sleep(FOLLOW_S)
+            await beat(FOLLOW_S)
             since = self._wall() - LATE_S
             with suppress(TimeoutError):
                 found = [each for each in await changes(since, CHANGES) if each not in self._heeded]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from millrace import log
+from millrace.beat import beat
 from millrace.ports import Clock
 from millrace.ports.replicas import Worker
 from millrace.pricing import NANODOLLAR
@@ -22,6 +23,7 @@ from millrace.stores.spending import Nanodollars, Others, SqliteSpending
 from millrace.types.budget import AccountName, Spent
 
 POLL_S, RETRY_S = 0.25, 1.0
+LOOK_S = 1.0  # between two looks of a worker at who lives; it counts nothing of what the others spend
 LATEST_ROW_S = 600.0  # a row is opened with the first call, so at most about so long after its request
 
 
@@ -71,7 +73,7 @@ class Handover:
     async def follow(self) -> None:
         """Close what the others leave open when they die, and count what they have spent."""
         while self._others.living or self._worker is not None:
-            await asyncio.sleep(POLL_S)
+            await beat(POLL_S if self._others.living else LOOK_S)
             try:
                 seen, self._seen = self._seen, await self._found()
                 if seen - self._seen:

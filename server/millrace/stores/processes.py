@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from millrace import log
+from millrace.beat import beat
 
 try:
     import fcntl
@@ -112,7 +113,7 @@ class First:
     async def follow(self) -> None:
         """Become the first once nobody is."""
         while not self.is_here:
-            await asyncio.sleep(FIRST_EVERY_S)
+            await beat(FIRST_EVERY_S)
             self.take()
 
     async def due(self) -> None:

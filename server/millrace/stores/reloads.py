@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from millrace import log
+from millrace.beat import beat
 from millrace.ports import Database
 
 POLL_S = 0.25  # seconds between two looks
@@ -61,7 +62,7 @@ class SqliteReloads:
     async def follow(self, reload: Callable[[], Awaitable[bytes]]) -> None:
         """Answer whoever asks, until cancelled. What was asked for at the same time is one reload."""
         while True:
-            await asyncio.sleep(POLL_S)
+            await beat(POLL_S)
             try:
                 await self._answer(reload)
             except (sqlite3.Error, TimeoutError) as error:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from millrace.beat import beat
 from millrace.ports.replicas import PLACE, Worker
 from millrace.stores.processes import First
 
 _COUNTED = "counted-"  # prefix of a file with what a worker has counted
 COUNTED_S = 2.0  # between two of its writes; what a worker counts after the last one is lost with it
-LOOK_S = 0.25  # between two looks at who lives
+LOOK_S = 1.0  # between two looks at who lives; whom somebody asks for is looked for at once
 
 
 class FileShelf:
@@ -95,7 +96,7 @@ class WorkerFiles:
         path = Path(self._worker.folder, f"{_COUNTED}{self._worker.number}")
         try:
             while True:
-                await asyncio.sleep(COUNTED_S)
+                await beat(COUNTED_S)
                 await asyncio.to_thread(lambda: _replace(path, counted()))
         finally:
             with suppress(OSError):
@@ -105,7 +106,7 @@ class WorkerFiles:
         """Read it again and again until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_S)
+            await beat(LOOK_S)
 
     def _write(self) -> None:
         told = json.dumps({"place": self.place, "address": self._worker.address, "pid": os.getpid()})

@@ -21,7 +21,7 @@ BATCH = 500  # operations per transaction, at most
 BATCH_BYTES = 4 * 2**20  # of operations per transaction, about: it bounds the write-ahead log on disk
 OVERHEAD = 500  # bytes of a queued operation beside what it writes, about
 LINGER_S = 0.005  # for more operations, so that they share a transaction; not if somebody waits for one
-AWAKE_S = 1.0  # after the last operation the thread looks for more by itself: to wake it takes long for who must do it
+AWAKE_S = 0.01  # after the last operation the thread looks for more by itself: to wake it takes long for who must do it
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 0.5
 
 _MAY_PASS = {

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from millrace import log
+from millrace.beat import beat
 from millrace.evidence.rates import ErrorCounts
 from millrace.funnel.routing import labels
 from millrace.funnel.routing.features import Features
@@ -143,14 +144,15 @@ class Learning:
         """Learn what comes, and keep it, until cancelled."""
         looked_at = saved_at = self._wall()
         while True:
-            await asyncio.sleep(TURN_S)
+            await beat(TURN_S)
             try:
                 now = self._wall()
-                if abs(now - looked_at) >= LOOK_S:
+                if is_due := abs(now - looked_at) >= LOOK_S:
                     looked_at = now
                     await self._look(store)
                 await self.read(store)
-                await asyncio.to_thread(self.teach)
+                if is_due or self._waiting:
+                    await asyncio.to_thread(self.teach)
                 if abs(now - saved_at) >= SAVE_S:
                     saved_at = now
                     await self.keep(store)
