@@ -1,12 +1,11 @@
 """What a listener may see of an answer before it stands."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from millrace.dialects.visibility import Visibility
-from millrace.funnel.facts import Committed
+from millrace.funnel.facts import Committed, Fact
 from millrace.types import (
     Delivery,
     Thought,
@@ -15,9 +14,12 @@ from tests.support.facts import CALL, DONE_WELL, OTHER_CALL, REVISED
 
 
 def visibility_of(delivery: Delivery, *, speculative: bool) -> tuple[Visibility, list[Any]]:
-    shown: list[Any] = []
-    show_text: Callable[[list[str]], None] = shown.extend
-    return Visibility(show_text, shown.append, delivery, speculative=speculative), shown
+    return Visibility(delivery, speculative=speculative), []
+
+
+def tell(what: Visibility, shown: list[Any], fact: Fact) -> None:
+    """Pass a fact on as a projection does."""
+    what.fact(fact, shown.extend, shown.append)
 
 
 def say(what: Visibility, shown: list[Any], *deltas: str) -> None:
@@ -32,16 +34,16 @@ def test_who_can_take_words_back_sees_them_at_once_but_no_call() -> None:
     """A call is shown once the answer is accepted."""
     what, shown = visibility_of(Delivery.SPECULATE, speculative=True)
     say(what, shown, "a")
-    what.fact(Thought("b"))
-    what.fact(CALL[0])
+    tell(what, shown, Thought("b"))
+    tell(what, shown, CALL[0])
     assert shown == ["a", Thought("b")]
-    what.fact(REVISED)
+    tell(what, shown, REVISED)
     say(what, shown, "c")
-    what.fact(CALL[1])
-    what.fact(Committed())
-    what.fact(OTHER_CALL)
+    tell(what, shown, CALL[1])
+    tell(what, shown, Committed())
+    tell(what, shown, OTHER_CALL)
     assert shown == ["a", Thought("b"), "c"]
-    what.fact(DONE_WELL)
+    tell(what, shown, DONE_WELL)
     assert shown == ["a", Thought("b"), "c", CALL[1], OTHER_CALL]
 
 
@@ -51,7 +53,7 @@ def test_who_asked_for_another_mode_waits_though_it_could_take_back(delivery: De
     what, shown = visibility_of(delivery, speculative=True)
     say(what, shown, "a", "b")
     assert shown == []
-    what.fact(Committed())
+    tell(what, shown, Committed())
     assert shown == ([] if delivery is Delivery.FINAL else ["ab"])
-    what.fact(DONE_WELL)
+    tell(what, shown, DONE_WELL)
     assert shown == ["ab"]

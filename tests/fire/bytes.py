@@ -25,9 +25,9 @@ from millrace import app
 from millrace.wire import asyncapi
 from tests.fire.grammar import Frames, Ids
 from tests.fire.report import folder, progress, said
-from tests.fire.talking import CHAT, DASHBOARD, RESPONSES
+from tests.fire.talking import CHAT, DASHBOARD, REPORT_S, RESPONSES
 from tests.fire.target import Target, target
-from tests.fire.watch import HangError
+from tests.fire.watch import HANG_S, HangError
 from tests.support.bytes_on_the_wire import PING, PONG, TEXT, frame
 from tests.support.mutants import MORE_SEEDS, SEEDS, STRANGE, mutated
 from tests.support.raw_http import UPGRADE
@@ -42,6 +42,7 @@ BATCH = 10  # frames, after which it is looked whether they were read
 TEXTS = 2000  # JSON that is mutated
 TOGETHER = 100  # frames of a connection
 BODIES = ("/v1/responses", "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1/cache/why")
+SEARCH = b"/v1/cache/entries?query"  # of all that is stored, on the disk
 RST = struct.pack("ii", 1, 0)
 CLOSE, FAULT, GONE = 8, 1011, 1006
 
@@ -53,6 +54,8 @@ async def run(
     seen: Counter[str] = Counter()
     pools = _pools(Random(seed))
     async with target(data) as fired:
+        if mutations >= LEAST:
+            await fired.fill()
         for part in range(parts):
             count = mutations // parts
             wires, texts = iter(range(round(count * WIRE))), iter(range(round(count * (1 - WIRE))))
@@ -96,7 +99,8 @@ async def _leave(fired: Target, connection: socket.socket, way: int, data: bytes
     with suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
     try:
-        came += await fired.watch.within(_to_the_end(connection))
+        patience_s = REPORT_S if SEARCH in data else HANG_S
+        came += await fired.watch.within(_to_the_end(connection), patience_s)
         seen["half-closed, and closed"] += 1
     except HangError:
         fired.watch.fault(f"not closed after half a close: {data[:200]!r} ... {data[-60:]!r}")

@@ -46,6 +46,8 @@ async def run(
     seen: Counter[str] = Counter()
     ids = Ids()
     async with target(data, with_embeddings) as fired:
+        if frames >= LEAST:
+            await fired.fill()
         for part in range(parts):
             async with aiohttp.ClientSession(fired.running.url, skip_auto_headers=("Content-Type",)) as http:
                 sent = _Sent(frames // parts, requests // parts, tick)

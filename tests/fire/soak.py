@@ -73,6 +73,7 @@ async def sample(place: Place, mixed: Mixed, http: aiohttp.ClientSession, begun:
         "rss_kib": rss(place.server.pid),
         "anonymous_kib": _anonymous(place.server.pid),
         "children_kib": sum(map(rss, children)),
+        "children_anonymous_kib": sum(map(_anonymous, children)),
         "children": len(children),
         "files": counted["fd"],
         "threads": counted["task"],
@@ -188,7 +189,8 @@ def found(log: Path, warm_up: float) -> tuple[Table, list[str]]:
     figures = {
         "memory of the server, MiB": [row["rss_kib"] / 1024 for row in after],
         "anonymous, MiB": [row["anonymous_kib"] / 1024 for row in after],
-        "memory of its children, MiB": [row["children_kib"] / 1024 for row in after],
+        "memory of its children, MiB": [row["children_anonymous_kib"] / 1024 for row in after],
+        "with what they have mapped of files, MiB": [row["children_kib"] / 1024 for row in after],  # at most these
         "file descriptors": [row["files"] for row in after],
         "tasks": [row["millrace_tasks"] for row in after],
         "threads": [row["threads"] for row in after],

@@ -24,6 +24,7 @@ SETTLED_S = 20.0  # for what runs to end, once nobody listens
 KEPT_ALIVE = "RequestHandler.start"  # the task of a connection to a model
 COMPARING = 2  # pipes of the process that compares questions, which starts once there are some to compare
 MOST_DRIFT = 0.05
+FILLING, AT_ONCE = 5000, 16  # questions after which all that is bounded is full
 
 
 @dataclass(slots=True)
@@ -47,6 +48,19 @@ class Target:
     def drift(self) -> float:
         """By which share the memory has grown since the first part of a run."""
         return self.memory[-1] / self.memory[0] - 1
+
+    async def fill(self) -> None:
+        """Ask so much that what has a bound is full. What grows after that has none."""
+        numbers = iter(range(FILLING))
+
+        async def ask(http: aiohttp.ClientSession) -> None:
+            for number in numbers:
+                body = {"input": f"Tell me about mill number {number}, and how it is driven. [tokens=40]"}
+                async with http.post("/v1/responses", json=body) as answer:
+                    assert answer.status == 200, await answer.text()
+
+        async with aiohttp.ClientSession(self.running.url) as http:
+            await asyncio.gather(*(ask(http) for _ in range(AT_ONCE)))
 
     async def end_part(self) -> None:
         """End a part of a run: nothing is left of it."""

@@ -35,8 +35,17 @@ async def test_a_soak_leaves_samples_that_can_be_read(tmp_path: Path) -> None:
 
 def _log(folder: Path, **per_hour: float) -> Path:
     """Return the log of two hours in which these figures grow so much an hour, and others wave."""
-    flat = {"rss_kib": 300_000, "anonymous_kib": 270_000, "children_kib": 150_000, "files": 60, "threads": 16,
-            "millrace_tasks": 90, "millrace_memory_bytes": 5e7, "millrace_disk_queue_writes": 3}  # fmt: skip
+    flat = {
+        "rss_kib": 300_000,
+        "anonymous_kib": 270_000,
+        "children_kib": 150_000,
+        "children_anonymous_kib": 60_000,
+        "files": 60,
+        "threads": 16,
+        "millrace_tasks": 90,
+        "millrace_memory_bytes": 5e7,
+        "millrace_disk_queue_writes": 3,
+    }
     counts = {"visits": 50_000, "ended": 70_000, "faults": 0, "late": 0, "crashes": 0, "new_faults": []}
     noise, log = Random(1), folder / "soak.jsonl"
     rows = []
@@ -52,6 +61,8 @@ def _log(folder: Path, **per_hour: float) -> Path:
     [
         ({}, []),
         ({"rss_kib": 8 * 1024.0}, ["memory of the server"]),
+        ({"children_anonymous_kib": 8 * 1024.0}, ["memory of its children"]),
+        ({"children_kib": 8 * 1024.0}, []),  # pages of the weights
         ({"files": 10.0}, ["file descriptors"]),
         ({"millrace_tasks": 20.0}, ["tasks"]),
     ],

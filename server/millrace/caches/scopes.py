@@ -108,7 +108,7 @@ class Scopes:
         with self._lock:
             self._unwritten[entry.id] = unwritten
         partition.put(entry, vector)
-        unwritten.done.add_done_callback(partial(self._on_written, unwritten))
+        unwritten.done.add_done_callback(partial(self._on_written, entry.id, scope))
         if len(partition) > self._max_entries:
             self._table.drop(partition.evict().id)
         self._fit()
@@ -224,15 +224,15 @@ class Scopes:
             self._rest[scope] = start
             self._queue_step(scope)
 
-    def _on_written(self, unwritten: _Unwritten, done: "Future[bool]") -> None:
+    def _on_written(self, id_: str, scope: bytes, done: "Future[bool]") -> None:
         """Let an entry be served, or forget it. Runs on the thread that writes, too."""
-        id_ = unwritten.entry.id
         with self._lock:
-            is_latest = self._unwritten.get(id_) is unwritten  # else a newer answer is still to be written
+            unwritten = self._unwritten.get(id_)
+            is_latest = unwritten is not None and unwritten.done is done  # else a newer answer is still to be written
             if is_latest:
                 del self._unwritten[id_]
         if is_latest and not done.result():
-            self.background(partial(self.forget, [(id_, unwritten.scope)]))
+            self.background(partial(self.forget, [(id_, scope)]))
 
     def _write_hits(self) -> None:
         hits, self._hits = self._hits, {}

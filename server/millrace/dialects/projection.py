@@ -22,9 +22,7 @@ class Projection(ABC):
         self.event_log = EventLog(response)
         self._is_plain = False  # more text may be seen, and is an event by itself
         self._log = response
-        self._visibility = Visibility(
-            self._show_text, self._show_aside, response.request.delivery, speculative=speculative
-        )
+        self._visibility = Visibility(response.request.delivery, speculative=speculative)
 
     @property
     def _request(self) -> Request:
@@ -54,7 +52,7 @@ class Projection(ABC):
         """Add what a fact makes visible, then the events of the fact itself."""
         self.event_log.hold()
         try:
-            self._visibility.fact(fact)
+            self._visibility.fact(fact, self._show_text, self._show_aside)
             self._show_fact(fact)
         finally:
             self.event_log.release()

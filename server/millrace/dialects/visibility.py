@@ -5,6 +5,9 @@ from collections.abc import Callable
 from millrace.funnel.facts import Committed, Ended, Fact, Metered, Revised, Routed, Started, grouped
 from millrace.types import Aside, CallPiece, Delivery, OwnFields, Refusal, Sealed, Thought, joined
 
+ShowText = Callable[[list[str]], None]
+ShowAside = Callable[[Aside], None]
+
 
 class Visibility:
     """Passes on what a listener may see, in order, and holds back the rest until it is final or taken back.
@@ -14,6 +17,8 @@ class Visibility:
     back from every listener until the answer is accepted, since a client acts on them and cannot undo that (Server to
     client). So is what the model thought after a call, in its place. If the response ends without an accepted answer,
     what is still held back is dropped, and the terminal event does not have it either.
+
+    Who shows it is told at each fact, and not kept: it knows this, and a circle would wait for the collector.
     """
 
     __slots__ = (
@@ -21,22 +26,11 @@ class Visibility:
         "_has_calls",
         "_held_back",
         "_is_final",
-        "_show_aside",
-        "_show_text",
         "_until_accepted",
         "passes_text",
     )
 
-    def __init__(
-        self,
-        show_text: Callable[[list[str]], None],
-        show_aside: Callable[[Aside], None],
-        delivery: Delivery,
-        *,
-        speculative: bool = False,
-    ) -> None:
-        self._show_text = show_text
-        self._show_aside = show_aside
+    def __init__(self, delivery: Delivery, *, speculative: bool = False) -> None:
         self._delivery = delivery
         self.passes_text = speculative and delivery.shows(committed=False)  # text is to be shown at once
         self._held_back: list[str | Aside] = []
@@ -48,7 +42,7 @@ class Visibility:
         """Hold back the text deltas of one read: `passes_text` is false."""
         self._held_back += deltas
 
-    def fact(self, fact: Fact) -> None:
+    def fact(self, fact: Fact, show_text: ShowText, show_aside: ShowAside) -> None:
         """Handle a fact that is an aside or decides about visibility. Others are ignored."""
         match fact:
             case Started() | Routed() | Metered():
@@ -56,17 +50,17 @@ class Visibility:
             case Committed():
                 self._is_final = True
                 if self._delivery.shows(committed=True):
-                    self._release()
+                    self._release(show_text, show_aside)
             case Ended() if fact.accepted:
-                self._release()
+                self._release(show_text, show_aside)
                 for aside in self._until_accepted:
-                    self._show_aside(aside)
+                    show_aside(aside)
             case Revised() | Ended():
                 self._drop()
             case _:
-                self._aside(fact)
+                self._aside(fact, show_aside)
 
-    def _aside(self, aside: Aside) -> None:
+    def _aside(self, aside: Aside, show_aside: ShowAside) -> None:
         """Show an aside, or hold it back."""
         match aside:
             case Thought() | Sealed() if self._has_calls:  # stays behind them
@@ -74,7 +68,7 @@ class Visibility:
             case Sealed() if self.passes_text and not (aside.is_thought or self._is_final):  # could not be taken back
                 self._until_accepted.append(aside)
             case Thought() | Refusal() | Sealed() if self.passes_text:
-                self._show_aside(aside)
+                show_aside(aside)
             case Thought() | Refusal() | Sealed():
                 self._held_back.append(aside)
             case CallPiece() | OwnFields():
@@ -87,7 +81,7 @@ class Visibility:
         self._until_accepted.clear()
         self._has_calls = False
 
-    def _release(self) -> None:
+    def _release(self, show_text: ShowText, show_aside: ShowAside) -> None:
         """Pass on what was held back, adjacent text as one delta, and from now on everything at once."""
         self.passes_text = True
         if not self._held_back:
@@ -95,6 +89,6 @@ class Visibility:
         held_back, self._held_back = self._held_back, []
         for group in grouped(held_back):
             if isinstance(group, list):
-                self._show_text([joined(group)])
+                show_text([joined(group)])
             else:
-                self._show_aside(group)
+                show_aside(group)

@@ -133,7 +133,8 @@ class ResponseLog:
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Replay all facts to a subscriber, then pass on each new one."""
-        self.subscribers.append(subscriber)
+        if self.ended is None:
+            self.subscribers.append(subscriber)
         self.is_metered = self.is_metered or subscriber.is_metered
         try:
             self.replay(subscriber)
@@ -314,6 +315,7 @@ class ResponseLog:
         self.detach()
         self.ended = ended
         self._append(ended)
+        self.subscribers = []  # they know this log: a circle, which would wait for the collector
 
     def pack(self) -> None:
         """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from millrace.caches.embedders.transformer import WIDTH, embedding, gelu, layer, layer_norm, linear, spans
-from millrace.caches.embedders.weights import Array, installed, tensors, tokenizer
+from millrace.caches.embedders.weights import Array, installed, tokenizer
 
 FILE = Path(__file__).parent / "verifier.npz"
 MOST_TOKENS = 110  # of each question; the rest is not read
@@ -26,7 +26,7 @@ class Verifier:
     def __init__(self, folder: Path | None = None, file: Path = FILE) -> None:
         """Load the layers, and the vectors of words from a folder. Raises `WeightsError` if these are not there."""
         folder = folder or installed()
-        self._embedding = embedding(tensors(folder))
+        self._embedding = embedding(folder)
         named = _loaded(file)
         self._tokenizer = tokenizer(folder)
         self._sides = named["sides"]  # (2, 384), added to the tokens of the first and the second question

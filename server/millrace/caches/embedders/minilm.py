@@ -28,7 +28,7 @@ class MiniLM:
         check(folder)
         self._tokenizer = tokenizer(folder)
         named = tensors(folder)
-        self._embedding = embedding(named)
+        self._embedding = embedding(folder)
         self._norm = layer_norm(named, "embeddings.LayerNorm")
         self._layers = [layer(named, f"encoder.layer.{index}") for index in range(LAYERS)]
 

@@ -7,10 +7,12 @@ A batch of 16 short questions takes a quarter of the time per question.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from millrace.caches.embedders.weights import WORDS, Array
+from millrace.caches.embedders.weights import WORDS, Array, tensors
 
 HEADS = 12
 WIDTH = 384
@@ -130,8 +132,13 @@ def spans(rows: Sequence[Sequence[int]]) -> Spans:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def embedding(named: Mapping[str, Array]) -> Embedding:
-    """Return MiniLM's vectors of words and places, from the tensors of its file."""
+@cache
+def embedding(folder: Path) -> Embedding:
+    """Return MiniLM's vectors of words and places, from its folder: one for all networks of a process.
+
+    Raises `WeightsError`.
+    """
+    named = tensors(folder)
     # Every token has type 0, so the vector of that type is added to every place here, once.
     types = named["embeddings.token_type_embeddings.weight"]
     return Embedding(named[WORDS], named["embeddings.position_embeddings.weight"] + types[0])
