@@ -79,6 +79,7 @@ def main() -> int:
     """Return the exit code."""
     console = Console()
     faults = 0
+    os.environ["PIP_COMPILE"] = "0"  # nothing of what is installed runs, and compiling it takes most of the time
     with Progress(console=console) as progress, tempfile.TemporaryDirectory() as folder:
         task = progress.add_task("locks", total=2 * len(wanted()))
         for pip in (OLDEST, NEWEST):

@@ -56,7 +56,7 @@ def numbers(found: list[tuple[float, Stored]]) -> list[int]:
     return [int(stored.id.removeprefix(PREFIX), 16) - 1 for _, stored in found]
 
 
-@pytest.mark.parametrize("rows", [segment.ROWS, 128])
+@pytest.mark.parametrize("rows", [segment.ROWS, 200])
 def test_rows_and_indexes_agree(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before, while and after the indexes are filled; with entries replaced and dropped; in one segment or in many."""
     monkeypatch.setattr(segment, "ROWS", rows)
@@ -97,6 +97,23 @@ def test_a_segment_of_which_a_quarter_is_gone_is_emptied_in_steps(
     assert sum(each.rows for each in held.segments) == 440
     assert sorted(each.rows for each in held.segments) == [40, 200, 200]
     assert all(numbers(held.nearest(points[number]))[:1] == [number] for number in range(60, 500))
+
+
+def test_segments_become_larger_with_their_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that few are searched: the small ones are emptied into larger ones, and all is found meanwhile."""
+    monkeypatch.setattr(segment, "ROWS", 16)
+    points = vectors(600)
+    held = Partition(DIMENSIONS, 50)
+    for number, point in enumerate(points):
+        held.put(entry(number), point)
+        if number % 2:
+            held.step()
+    while held.needs_step:
+        assert [numbers(held.nearest(points[number]))[:1] for number in (3, 300, 599)] == [[3], [300], [599]]
+        held.step()
+    assert [each.room for each in held.segments] == [128] * 5
+    assert sum(each.rows for each in held.segments) == 600
+    assert all(numbers(held.nearest(point))[:1] == [number] for number, point in enumerate(points))
 
 
 def test_expiry_goes_by_age_whatever_the_order() -> None:
@@ -186,7 +203,7 @@ def test_none_of_many_that_are_much_alike_is_lost(dimensions: int, tmp_path: Pat
 
 
 def indexed(points: Vector) -> Segment:
-    made = Segment(points.shape[1])
+    made = Segment(points.shape[1], segment.ROWS)
     for number, point in enumerate(points):
         made.add(id_of(number), point)
     while made.indexed < made.rows:
@@ -216,6 +233,31 @@ def test_an_index_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     again.add(id_of(95), points[95])
     again.index_step()
     assert max(again.nearest(points[95]))[1] == id_of(95)
+
+
+def test_after_a_start_the_segment_that_was_being_filled_is_filled_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or each start would leave one more to search."""
+    monkeypatch.setattr(segment, "ROWS", 100)
+    points = vectors(160)
+    kept = snapshots(tmp_path)
+    before = filled(points[:130], 20)
+    finish(before)
+    for each in before.segments:
+        kept.save(SCOPE, "", each.ids, each.lost, each.state())
+    held = filled(points[:10], 20)  # what is read first
+    for each in kept.load(SCOPE):
+        held.restore(each, places_in(each))
+    held.put(entry(155), points[155])  # it is stored meanwhile
+    for number in range(10, 130):
+        held.put(entry(number), points[number], goes_first=True)
+    held.claimed()
+    for number in range(130, 160):
+        held.put(entry(number), points[number])
+    finish(held)
+    assert sorted(each.rows for each in held.segments) == [60, 100]
+    assert all(numbers(held.nearest(point))[:1] == [number] for number, point in enumerate(points))
 
 
 def test_a_snapshot_with_any_byte_flipped_is_deleted_and_never_loaded(

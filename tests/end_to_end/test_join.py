@@ -171,7 +171,7 @@ async def test_an_heir_pays_on_through_an_escalation(start: Start, tmp_path: Pat
 async def test_a_healthy_joiner_is_not_starved_by_a_slow_leader(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     """The leader's full socket paused the model; who comes aboard with an empty one gets it going again."""
     monkeypatch.setattr(limits, "HEARTBEAT_S", 600.0)  # it answers a ping only when it has read what came before
-    tokens = 40_000
+    tokens = 6000
     async with (
         start(answers_up_to(tokens)) as running,
         wire_client(running.ws_url, max_queue=1, sock=small_buffer_socket(running.url)) as slow,

@@ -147,7 +147,7 @@ async def test_a_cached_and_a_joined_one_are_told_again(millrace: Running, *, ne
 @pytest.mark.parametrize("negotiated", [False, True])
 async def test_merged_words_are_told_again_as_they_were_merged(start: Start, *, negotiated: bool) -> None:
     """A reader that stops gets merged frames; cut in the midst of them, it gets the same ones again."""
-    tokens = 20_000
+    tokens = 6000
     async with start(answers_up_to(tokens)) as running:
         async with byte_client(
             running, negotiated=negotiated, max_queue=1, sock=small_buffer_socket(running.url)

@@ -20,6 +20,7 @@ from millrace.web.manual.library import BESIDE
 from tests.support.paths import REPOSITORY
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+INSTALL = ("install", "--no-compile")  # what is imported is compiled then, which is the least of it
 AS_LOCKED = ("--no-deps", "--no-build-isolation")  # nothing is resolved, no build tool either
 
 
@@ -39,8 +40,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     for lock in ("requirements-build.txt", "requirements.txt"):
         pins = ("--require-hashes", "-r", str(REPOSITORY / lock))
-        subprocess.run([python, *PIP, "install", *AS_LOCKED, *pins], check=True, timeout=300)
-    subprocess.run([python, *PIP, "install", "--no-deps", str(wheel)], check=True, timeout=60)
+        subprocess.run([python, *PIP, *INSTALL, *AS_LOCKED, *pins], check=True, timeout=300)
+    subprocess.run([python, *PIP, *INSTALL, "--no-deps", str(wheel)], check=True, timeout=60)
     subprocess.run([python, *PIP, "check"], check=True, timeout=60)
     return folder / "bin"
 

@@ -321,7 +321,7 @@ def of_an_index(count: int) -> dict[str, float]:
     random = np.random.default_rng(1)
     vectors = random.standard_normal((count, DIMENSIONS), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    segment = Segment(DIMENSIONS)
+    segment = Segment(DIMENSIONS, count)
     began = time.process_time()
     for number, vector in enumerate(vectors):
         segment.add(f"sem_{number:012x}", vector)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,9 +14,10 @@ import pytest
 from redis.asyncio import Redis
 
 from millrace.assembly.background import running
-from millrace.caches import deletions
+from millrace.caches import deletions, scopes, sharing
 from millrace.caches.deletions import Deletion, Deletions
 from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.partition import Partition
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.redis import entries
@@ -234,6 +236,30 @@ async def test_a_new_one_gets_all_from_another_page_by_page(
         await redis.restart()
         async with replica(link, "new") as new:
             await becomes(new.count, 25)
+
+
+async def test_while_indexes_are_far_behind_no_more_comes_in_bulk(
+    link: RedisLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lookup would search it row by row."""
+    monkeypatch.setattr(scopes, "FEW_ROWS", 1)
+    monkeypatch.setattr(sharing, "BEHIND_S", 60.0)
+    gate, step = threading.Event(), Partition.step
+
+    def held(partition: Partition) -> None:
+        assert gate.wait(PATIENCE_S)
+        step(partition)
+
+    monkeypatch.setattr(Partition, "step", held)
+    async with replica(link, "one", index_above=2) as one:
+        for number in range(3):
+            one.store("Click here.", f"Where is mill {number}?")
+        await until(lambda: one.cache._scopes.is_behind)
+        caught_up = asyncio.create_task(one.shared._entries.caught_up())
+        assert not (await asyncio.wait([caught_up], timeout=0.2))[0]
+        gate.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await caught_up
 
 
 async def test_a_gap_is_mended(link: RedisLink, tmp_path: Path) -> None:

@@ -121,14 +121,17 @@ def answers_up_to(tokens: int, **server: Any) -> Callable[[dict[str, Any]], None
     return change
 
 
+STILL = 30  # looks at what does not move, one after another; where the machine stands still, that is one of them
+
+
 async def paused_at(running: Running) -> int:
     """Wait until the small model can send no more; return how many tokens it has sent."""
-    sent, before = 0, -1
-    async with asyncio.timeout(30):
-        while sent != before or sent == 0:
-            before = sent
-            await asyncio.sleep(0.3)
-            sent = running.small.stats.tokens_sent
+    sent = still = 0
+    async with asyncio.timeout(50):
+        while still < STILL:
+            await asyncio.sleep(0.01)
+            before, sent = sent, running.small.stats.tokens_sent
+            still = still + 1 if sent == before > 0 else 0
     return sent
 
 

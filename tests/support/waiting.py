@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for a condition of this process; fail when it does not come."""
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for a condition of this process; fail when it does not come, on however busy a machine."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what it looks at cannot tell us
             await asyncio.sleep(0.002)

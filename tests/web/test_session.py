@@ -437,7 +437,7 @@ async def test_a_slow_reader_pauses_its_model_and_still_gets_everything(
 ) -> None:
     """A socket nobody reads fills up, the model is read no further; once it is read, nothing is missing."""
     monkeypatch.setattr(limits, "HEARTBEAT_S", 600.0)  # it answers a ping only when it has read what came before
-    tokens = 60_000  # thrice what fits into the buffers of all sockets on the way
+    tokens = 6000  # thrice what fits into the buffers of all sockets on the way
     async with (
         start(answers_up_to(tokens)) as running,
         wire_client(running.ws_url, max_queue=1, sock=small_buffer_socket(running.url)) as client,

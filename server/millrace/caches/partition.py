@@ -1,7 +1,7 @@
 """The entries of one scope in memory, and the segments that find them. Not thread-safe: one thread owns a partition.
 
 A partition is filled at its end. What must be done beside that, so that lookups stay fast, is done in small steps:
-rows go into indexes, and a segment of which much is removed is emptied into the last one.
+rows go into indexes, and a segment that is sparse, or small for so large a scope, is emptied into the last one.
 """
 
 import heapq
@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from sys import getsizeof
 
-from millrace.caches.segment import ALONE, NEAREST, TOGETHER, Segment, Vector
+from millrace.caches.segment import ALONE, NEAREST, SPARSE, TOGETHER, Segment, Vector, room_for
 
 MOVED = 64  # entries that move to another segment per step
 EXPIRED = 256  # that are removed at once, in less than a millisecond
@@ -81,7 +81,7 @@ class Partition:
     @property
     def needs_step(self) -> bool:
         """Whether `step` has work to do."""
-        return (self._sparse or self._unfinished or self._unchecked) is not None
+        return (self._unfinished or self._sparse or self._unchecked or self._small) is not None
 
     def put(self, entry: Stored, vector: Vector, *, goes_first: bool = False) -> None:
         """Add an entry; it replaces the one with the same id, and so with the same question.
@@ -92,7 +92,8 @@ class Partition:
         if replaced is not None:
             self._entries_bytes -= replaced.size
         elif (place := self._unclaimed.pop(entry.id, None)) is not None:
-            self._places[entry.id] = place
+            segment, row = self._places[entry.id] = place
+            segment.ids[row] = entry.id  # the same string once
         else:
             self._append(entry.id, vector)
         self._entries[entry.id] = entry
@@ -154,12 +155,14 @@ class Partition:
 
     def step(self) -> None:
         """Do a little of what is to be done."""
-        if (segment := self._sparse) is not None:
-            self._move_from(segment)
-        elif (segment := self._unfinished) is not None:
+        if (segment := self._unfinished) is not None:
             self._matrix_only = not segment.index_step()
+        elif (segment := self._sparse) is not None:
+            self._move_from(segment)
         elif (segment := self._unchecked) is not None:
             segment.check_step()
+        elif (segment := self._small) is not None:
+            self._move_from(segment)
 
     def restore(self, segment: Segment, places: Places) -> None:
         """Take a segment from a snapshot, with its places by id. These are changed.
@@ -176,36 +179,47 @@ class Partition:
         self.segments = [segment, *(each for each in self.segments if each.live)]
 
     def claimed(self) -> None:
-        """Remove the rows whose entries have not come: these are no more."""
+        """Remove the rows whose entries have not come: these are no more. Go on filling the fullest with room."""
         for segment, row in self._unclaimed.values():
             segment.remove(row)
         self._unclaimed.clear()
+        self.segments.sort(key=lambda each: 0 if each.is_full else each.rows)
 
     @property
     def _sparse(self) -> Segment | None:
         return next((each for each in self.segments if each.is_sparse and not self._unclaimed), None)
 
     @property
+    def _small(self) -> Segment | None:
+        """Return a segment that should be emptied, since a search would look into too many of them."""
+        if self._unclaimed or len(self.segments) == 1:
+            return None
+        enough = (1 - SPARSE) * room_for(len(self._entries))
+        return next((each for each in self.segments[:-1] if each.live < enough), None)
+
+    @property
     def _unfinished(self) -> Segment | None:
         """Return a segment with rows that are not in an index, but should be."""
         is_large = len(self._entries) > self._index_above or any(segment.has_index for segment in self.segments)
-        if self._matrix_only or not is_large:
+        if self._matrix_only or not is_large or self._unclaimed:
             return None
-        return next((segment for segment in self.segments if segment.indexed < segment.rows), None)
+        unfinished = [segment for segment in self.segments if segment.indexed < segment.rows]
+        return next((each for each in unfinished if not each.is_sparse and each is not self._small), None)
 
     @property
     def _unchecked(self) -> Segment | None:
         return next((segment for segment in self.segments if segment.needs_check), None)
 
     def _append(self, id_: str, vector: Vector) -> None:
-        if not self.segments or self.segments[-1].is_full:
-            self.segments.append(Segment(self._dimensions))
+        room = room_for(len(self._entries))
+        if not self.segments or self.segments[-1].is_full or self.segments[-1].room < room:
+            self.segments.append(Segment(self._dimensions, room))
         self._places[id_] = self.segments[-1], self.segments[-1].add(id_, vector)
 
     def _move_from(self, segment: Segment) -> None:
         """Move some entries of a sparse segment to the last one, and drop it once it is empty."""
         if segment is self.segments[-1]:
-            self.segments.append(Segment(self._dimensions))
+            self.segments.append(Segment(self._dimensions, room_for(len(self._entries))))
         left = ((row, id_) for row, id_ in enumerate(segment.ids) if id_ is not None)
         for row, id_ in [pair for pair, _ in zip(left, range(MOVED), strict=False)]:
             self._append(id_, segment.vector(row))

@@ -24,7 +24,7 @@ from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Clock
 
 SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an index grows between two snapshots
-
+FEW_ROWS = 8192  # that a lookup may search one by one: above it, indexes are filled before more rows are read
 
 T = TypeVar("T")
 
@@ -51,7 +51,6 @@ class Scopes:
         wall: Clock,
         index_above: int,
         hot_scopes: int,
-        max_entries: int,
         max_bytes: int,
     ) -> None:
         self.partitions: OrderedDict[bytes, Partition] = OrderedDict()  # the least recently used first
@@ -65,7 +64,6 @@ class Scopes:
         self._wall = wall
         self._index_above = index_above
         self._hot_scopes = hot_scopes
-        self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._copied_bytes = 0  # of an index that is being saved
         self._stepping: set[bytes] = set()  # scopes whose next step is queued
@@ -109,8 +107,6 @@ class Scopes:
             self._unwritten[entry.id] = unwritten
         partition.put(entry, vector)
         unwritten.done.add_done_callback(partial(self._on_written, entry.id, scope))
-        if len(partition) > self._max_entries:
-            self._table.drop(partition.evict().id)
         self._fit()
         self._queue_step(scope)
 
@@ -135,6 +131,14 @@ class Scopes:
                 self._queue_step(scope)
         if self.partitions:
             self._fit()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a scope waits for so many rows to come into indexes that no more should come in bulk.
+
+        More than when it reads its own rows, so that others are not kept waiting by that. May be called on any thread.
+        """
+        return any(each.unindexed > 2 * FEW_ROWS and each.needs_step for each in [*self.partitions.values()])
 
     def written(self, id_: str) -> "Future[bool] | None":
         """Return what tells whether an entry is on disk; None if it is."""
@@ -252,12 +256,11 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is None:  # it was dropped meanwhile
             return
-        start = self._rest.pop(scope, None)
-        if start is None:
+        if scope not in self._rest or (partition.unindexed > FEW_ROWS and partition.needs_step):
             partition.step()
             self._save_if_grown(scope, partition)
         else:
-            self._read_page(scope, partition, start)
+            self._read_page(scope, partition, self._rest.pop(scope))
         self._fit()
         self._queue_step(scope)
 

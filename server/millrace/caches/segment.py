@@ -2,6 +2,7 @@
 
 A scope is made of segments, so nothing takes longer than the work on one of them: an index begins with room for all
 rows and never grows, is saved and loaded by itself, and a sparse one is emptied into the segment that is being filled.
+Of a very large scope the segments are larger, since a search looks into each.
 Not thread-safe: hnswlib's query and add must not run concurrently.
 """
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from millrace import log
 
-ROWS = 32_768  # at most; an index of so many is copied in some 10 ms
+ROWS = 32_768  # at most, but in a very large scope; an index of so many is copied in some 10 ms
+MANY, LARGER = 4, 8  # segments of that size that a scope may have; in a larger scope all are so many times as large
 NEAREST = 32  # rows that a search returns, at most
 STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
 CHECKED = 16  # rows per step that are looked for in the index
@@ -34,7 +36,9 @@ State = dict[str, Any]  # of an index: numbers and arrays
 class Segment:
     """Vectors by row. A row is its label in the index too; it is never used again."""
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, dimensions: int, room: int) -> None:
+        """`room`: rows, at most."""
+        self.room = room
         self.ids: list[str | None] = []  # by row; None: removed
         self.live = 0  # rows that are not
         self.indexed = 0  # rows before this one are in the index
@@ -53,8 +57,9 @@ class Segment:
     @classmethod
     def restored(cls, state: State, ids: list[str | None], lost: list[int], dimensions: int) -> "Segment":
         """Return one as it was saved. Raises whatever hnswlib raises; the state must be exactly what was saved."""
-        segment = cls(dimensions)
-        segment._index = _hnswlib().Index(state)
+        index = _hnswlib().Index(state)
+        segment = cls(dimensions, index.max_elements)
+        segment._index = index
         segment.ids = ids
         segment.live = segment._reachable = len(ids) - ids.count(None)
         segment.indexed = segment.saved = segment._first = segment._checked = len(ids)
@@ -71,7 +76,7 @@ class Segment:
     @property
     def is_full(self) -> bool:
         """Whether no row can be added."""
-        return len(self.ids) >= ROWS
+        return len(self.ids) >= self.room
 
     @property
     def is_sparse(self) -> bool:
@@ -166,7 +171,7 @@ class Segment:
             if self.ids[row] is not None and len(self.lost) < MOST_LOST and not self._is_found(row):
                 self._lose(row)
         self._checked = end
-        if end == ROWS and not self._is_checked_again:
+        if end == self.room and not self._is_checked_again:
             self._is_checked_again = True
             self.lost, self._checked = [], 0
             self._lost_matrix = self._lost_matrix[:0]
@@ -180,7 +185,7 @@ class Segment:
         """Make room in the matrix for this row and more. The system gives memory for a row only once it is written."""
         kept = row - self.indexed
         grown: Vector = np.zeros(
-            (min(ROWS - self.indexed, kept + max(kept // 4, _FIRST_ROWS)), self._dimensions), np.float32
+            (min(self.room - self.indexed, kept + max(kept // 4, _FIRST_ROWS)), self._dimensions), np.float32
         )
         grown[:kept] = self._matrix[self.indexed - self._first : row - self._first]
         self._matrix, self._first = grown, self.indexed
@@ -202,7 +207,7 @@ class Segment:
             _warn_once()
             return False
         self._index = hnswlib.Index(space="ip", dim=self._dimensions)
-        self._index.init_index(max_elements=ROWS, M=_LINKS, ef_construction=_EF_BUILD)
+        self._index.init_index(max_elements=self.room, M=_LINKS, ef_construction=_EF_BUILD)
         self.indexed = 0
         return True
 
@@ -226,6 +231,11 @@ class Segment:
                 (1.0 - float(distance), int(label)) for label, distance in zip(labels[0], distances[0], strict=True)
             ]
         return []
+
+
+def room_for(entries: int) -> int:
+    """Return the rows of each segment of a scope with so many entries."""
+    return ROWS if entries <= MANY * ROWS else LARGER * ROWS
 
 
 def _hnswlib() -> Any:

@@ -38,7 +38,7 @@ from millrace.caches.learning.knowledge import Guidance, Knowledge
 from millrace.caches.partition import Partition, Stored
 from millrace.caches.recent import Recent
 from millrace.caches.renewal import Renewal
-from millrace.caches.scopes import Scopes
+from millrace.caches.scopes import FEW_ROWS, Scopes
 from millrace.caches.segment import Vector
 from millrace.caches.sharing import EntrySharing
 from millrace.caches.snapshots import Snapshots
@@ -53,7 +53,7 @@ _RECENT_BYTES = 175  # in memory, of the reading and the vector of a question, p
 _READ = 4  # candidates that the rules read, at most: a partner is among them in 97 % of lookups
 _STARTING_S = 3.0  # that a lookup may take while embedder or comparer start, once; it takes them half a second
 _SHORT = 300  # characters of a question that may be looked up on the loop
-_FEW_ROWS = 8192  # that may be searched one by one there
+_FEW_SEGMENTS = 3  # that may be searched there
 _QUEUED_BYTES = 600  # in memory, of an answer that waits to be stored, beside its text
 _ASIDE = 8  # the part of the memory that the recent questions may use, and that the answers still to be stored may
 _SNAPSHOTS = 4  # the part of the disk that indexes may use, as a divisor
@@ -80,7 +80,6 @@ class SqliteSemanticCache:
         folder: Path | None = None,  # of the indexes on disk; None: there are none
         index_above: int = 4000,  # entries at which a scope gets an hnswlib index
         hot_scopes: int = 256,  # scopes in memory
-        max_entries: int = 200_000,  # per scope; above it the least used is dropped
         memory_bytes: int = 128 * 2**20,  # of all scopes in memory, their indexes and what waits to be stored
         disk_bytes: int = 512 * 2**20,  # of all entries and indexes
         threshold: float | None = None,  # of the probability that an answer does; None: the shipped one
@@ -141,7 +140,6 @@ class SqliteSemanticCache:
             wall=wall,
             index_above=index_above,
             hot_scopes=hot_scopes,
-            max_entries=max_entries,
             max_bytes=scopes_bytes,
         )
         self._renewal = Renewal(self._table, self._renewed, self._scopes.background, self._scopes.add_renewed)
@@ -229,7 +227,7 @@ class SqliteSemanticCache:
         return EntrySharing(
             self._database,
             self._table,
-            lambda kept: self._scopes.background(partial(self._scopes.add_of_others, kept)),
+            self._scopes,
             deleted,
             made_by=self._kept_by,
             dimensions=self._embedder.dimensions,
@@ -318,7 +316,9 @@ class SqliteSemanticCache:
             return None
         try:
             partition = self._scopes.partitions.get(scope)
-            if partition is None or partition.unindexed > _FEW_ROWS or not self._is_warm:
+            if partition is None or not self._is_warm:
+                return None
+            if partition.unindexed > FEW_ROWS or len(partition.segments) > _FEW_SEGMENTS:
                 return None
             self._worker.note_lookup()
             return _or_miss(lambda: self._candidates(scope, text))

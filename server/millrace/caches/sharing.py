@@ -8,7 +8,8 @@ import asyncio
 import json
 import sqlite3
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from millrace import log
 from millrace.caches import table
 from millrace.caches.partition import Stored
+from millrace.caches.scopes import Scopes
 from millrace.caches.segment import Vector
 from millrace.caches.table import EntryTable
 from millrace.ports import Clock, Database, DeletedEntries, SharedEntry
@@ -28,6 +30,7 @@ SKEW_S = 5.0  # by which two clocks may differ
 AT_ONCE, BYTES = 100, 1 << 20  # entries that are told of at once, and their bytes, about
 MOST = 1 << 20  # bytes of an answer that others are told
 READ_S, SCAN_S, COMMIT_S = 2.0, 60.0, 10.0
+BEHIND_S, LOOK_S = 2.0, 0.05  # that indexes may take for what has come, and between two looks
 _LENGTH = 0.01  # by which that of a vector may differ from 1, since its numbers are rounded
 
 _COLUMNS = "id, scope, tenant, question, answer, vector, stored_at"
@@ -57,7 +60,7 @@ class EntrySharing:
         self,
         database: Database,
         entries: EntryTable,
-        on_kept: Callable[[Kept], object],
+        scopes: Scopes,
         deleted: DeletedEntries,
         *,
         made_by: str,
@@ -65,12 +68,12 @@ class EntrySharing:
         mark: int,
         wall: Clock,
     ) -> None:
-        """`on_kept` is told what is on disk now. What was deleted neither leaves nor comes."""
+        """`scopes` get what has come once it is on disk. What was deleted neither leaves nor comes."""
         self.made_by = made_by
         self._deleted = deleted
         self._database = database
         self._table = entries
-        self._on_kept = on_kept
+        self._scopes = scopes
         self._dimensions = dimensions
         self._mark = mark
         self._wall = wall
@@ -101,7 +104,14 @@ class EntrySharing:
             kept: Kept = await self._database.commit(partial(self._keep, sound, now), within_s=COMMIT_S)
             for _, entry, _ in kept:
                 self._table.pruner.count(self._table.size(entry))
-            self._on_kept(kept)
+            self._scopes.background(partial(self._scopes.add_of_others, kept))
+
+    async def caught_up(self) -> None:
+        """Return once more may come in bulk, so that lookups stay fast meanwhile; after `BEHIND_S` in any case."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEHIND_S):
+                while self._scopes.is_behind:  # noqa: ASYNC110 - another thread cannot tell us
+                    await asyncio.sleep(LOOK_S)
 
     async def numbers(self, since: float) -> Sequence[int]:
         """Return the numbers of all fresh entries stored, or come, since then, the newest first."""

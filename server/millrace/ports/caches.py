@@ -170,6 +170,10 @@ class SharedEntries(Protocol):
         """Keep what others have stored, as far as it may be served here. An older answer to a question is left out."""
         ...
 
+    async def caught_up(self) -> None:
+        """Return once more may be kept in bulk, so that lookups stay fast meanwhile; soon in any case."""
+        ...
+
     async def numbers(self, since: float) -> Sequence[int]:
         """Return the numbers of all fresh entries stored, or come, since then, the newest first."""
         ...

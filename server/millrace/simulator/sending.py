@@ -12,6 +12,7 @@ from millrace.simulator.script import Script
 from millrace.simulator.shapes import Envelope, event
 from millrace.simulator.stats import Call
 
+SOCKET_BYTES = 32 * 1024  # that the system takes ahead of a reader: one that does not read soon stops the answer
 _EVENT_STREAM = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
 _MALFORMED = b'data: {"choices": [{"index": 0, "delta": {"cont\n\n'
 _WEB_PAGE = "<!doctype html><title>Welcome</title><p>Please sign in to the network. (simulated)</p>"
@@ -39,6 +40,7 @@ async def deliver_stream(request: web.Request, script: Script, envelope: Envelop
     await _sleep_until(start + script.pace.ttft_s)  # a real provider also sends headers with the first token
     response = web.StreamResponse(headers=_EVENT_STREAM)
     await response.prepare(request)
+    _socket(request).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     await response.write(envelope.opening())
     for delta, offset in zip(script.deltas_before_fault, script.pace.offsets(), strict=False):
         await _sleep_until(start + offset)
@@ -81,7 +83,7 @@ async def _break_off(kind: Kind, request: web.Request, response: web.StreamRespo
         case Kind.HANGUP:
             _transport(request).close()
         case Kind.RESET:
-            _reset(_transport(request))
+            _reset(request)
         case Kind.ERROR | Kind.MALFORMED:
             response.force_close()
             await response.write_eof(event(SERVER_ERROR.body()) if kind is Kind.ERROR else _MALFORMED)
@@ -89,10 +91,15 @@ async def _break_off(kind: Kind, request: web.Request, response: web.StreamRespo
             await response.write_eof()
 
 
-def _reset(transport: asyncio.Transport) -> None:
+def _reset(request: web.Request) -> None:
     """Close with a TCP RST: close() sends one if SO_LINGER is on with a timeout of 0."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+    _socket(request).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    _transport(request).abort()
+
+
+def _socket(request: web.Request) -> socket.socket:
+    found: socket.socket = _transport(request).get_extra_info("socket")
+    return found
 
 
 def _transport(request: web.Request) -> asyncio.Transport:

@@ -202,6 +202,7 @@ class SharedSemantic:
         came, page = 0, await self._next(name, TAKEN_S)
         while page:
             await self._entries.keep(await asyncio.to_thread(_page.decode, page))
+            await self._entries.caught_up()
             came += 1
             page = await self._next(name, TAKEN_S)
         # Where Redis goes away meanwhile, or whoever sends does, it asks again at once.
