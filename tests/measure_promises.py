@@ -1,6 +1,6 @@
 """Whether the router's promises are kept, over replays of rows of which both models' answers are known.
 
-    python -m tests.measure_promises FOLDER [--replays N] [--jobs N] [--only NAME] [--json FILE]
+    python -m tests.measure_promises FOLDER [--replays N] [--seed N] [--jobs N] [--only NAME] [--json FILE]
 
 FOLDER has files of rows {"prompt", "small_correct", "large_correct"}. A replay is a
 shuffle of all rows, each of which is asked once; the router learns as it would: from checks that fail a wrong answer
@@ -22,7 +22,7 @@ from functools import cached_property, partial
 from heapq import heappop, heappush
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -83,6 +83,7 @@ class Seen:
     large_calls: list[bool] = field(default_factory=list)  # with escalations
     right: list[bool] = field(default_factory=list)  # what the user got
     large_right: list[bool] = field(default_factory=list)
+    alone: list[bool] = field(default_factory=list)  # whether no failed check was to be followed by the large model
 
 
 class Replay:
@@ -119,10 +120,11 @@ class Replay:
         if small_right is not None:
             right[Tier.SMALL] = small_right
         score = self.score(row)
-        tier = Tier.LARGE if score >= self.promises.threshold(PLACE).value else Tier.SMALL
-        self.promises.routed(PLACE, score, tier)
+        threshold = self.promises.threshold(PLACE)
+        tier = Tier.LARGE if score >= threshold.value else Tier.SMALL
+        self.promises.routed(PLACE, score, tier, escalates=threshold.escalates)
         failed = self._check(row, right, tier, score)
-        escalated = failed and tier is Tier.SMALL
+        escalated = failed and tier is Tier.SMALL and threshold.escalates
         if escalated:
             self._check(row, right, Tier.LARGE, score)
         self._judge(row, right, tier, score, escalated=escalated)
@@ -131,6 +133,7 @@ class Replay:
         self.seen.large_calls.append(shown is Tier.LARGE)
         self.seen.right.append(right[shown])
         self.seen.large_right.append(right[Tier.LARGE])
+        self.seen.alone.append(not threshold.escalates)
         return tier, escalated
 
     def _check(self, row: Row, right: dict[Tier, bool], tier: Tier, score: float) -> bool:
@@ -212,49 +215,61 @@ def spending(promised: Promised, rows: list[Row], seed: int, *, dearer: str = ""
     """
     assert promised.spend_per_day is not None
     replay = Replay(promised, seed, **options)
-    chance, running = replay.chance, list[tuple[float, int, Tier, float]]()
+    chance, running = replay.chance, list[_Running]()
     failing = np.random.default_rng([seed, 1])  # of what the checks would have said of small answers that nobody got
-    spent, floor, ceiling = ([0.0] * DAYS for _ in range(3))
+    spent, floor, ceiling, alone, asked = ([0.0] * DAYS for _ in range(5))
     for number, now in enumerate(arrivals(chance)):
         row = rows[chance.integers(len(rows))]
         is_dearer = now >= 5.5 * DAY
         factor = {tier: 3.0 if is_dearer and dearer in (tier.value, "both") else 1.0 for tier in Tier}
         cost = {tier: factor[tier] * dollars(row, tier, chance) for tier in Tier}
-        while running and running[0][0] <= now:
+        while running and running[0].at <= now:
             _settle(replay, heappop(running))
         replay.clock.now = now
         tier, escalated = replay.ask(row)
+        escalates, day = not replay.seen.alone[-1], int(now // DAY)
         due = cost[tier] + (cost[Tier.LARGE] if escalated else 0.0)
-        heappush(running, (now + chance.lognormal(1.5, 0.8), number, tier, due))
-        day = int(now // DAY)
+        heappush(running, _Running(now + chance.lognormal(1.5, 0.8), number, tier, escalates, due, cost[tier]))
         fails = ALARMS if row.right[Tier.SMALL] else CATCHES
-        would = replay.checks and failing.random() < fails if tier is Tier.LARGE else escalated
+        would = replay.checks and failing.random() < fails if tier is Tier.LARGE or not escalates else escalated
         spent[day] += due
         floor[day] += cost[Tier.SMALL] + (cost[Tier.LARGE] if would else 0.0)
         ceiling[day] += cost[Tier.LARGE]
+        alone[day] += not escalates
+        asked[day] += 1
     aim = float(promised.spend_per_day)
     parts, least = np.array(spent) / aim, np.array(floor) / aim
     could = np.minimum(np.array(ceiling) / aim, 1.0)  # not more than the traffic is worth
     could = np.where(least > 1, 1.0, could)
     fits = least <= 1  # days that the small model alone, with its escalations, does not pass
+    given = np.array(alone) / np.array(asked)
     return {
         "highest day": float(parts.max()),
         "highest day that fits": float(parts[fits].max(initial=0.0)),
-        "highest day with room": float(parts[least <= ROOM].max(initial=0.0)),
         "days that do not fit": float((~fits).sum()),
         "highest of small alone": float(least.max()),
         "first day": float(parts[0]),
-        "highest later day": float(parts[1:].max()),
         "mean of later days": float(parts[1:].mean()),
         "lowest later day": float((parts / could)[1:].min()),
         "large first": float(np.mean(replay.seen.tiers)),
+        "without escalations": float(np.mean(replay.seen.alone)),
+        "without escalations, most of a day with room": float(given[least <= ROOM].max(initial=0.0)),
     }
 
 
-def _settle(replay: Replay, running: tuple[float, int, Tier, float]) -> None:
-    at, _, tier, due = running
-    replay.clock.now = at
-    replay.promises.spent(PLACE, tier, Decimal(str(round(due, 9))))
+class _Running(NamedTuple):
+    at: float  # its end
+    number: int
+    tier: Tier
+    escalates: bool
+    due: float  # dollars
+    alone: float  # dollars of its first answer
+
+
+def _settle(replay: Replay, ended: _Running) -> None:
+    replay.clock.now = ended.at
+    due, alone = (Decimal(str(round(each, 9))) for each in (ended.due, ended.alone))
+    replay.promises.spent(PLACE, ended.tier, due, escalates=ended.escalates, alone=alone)
 
 
 def dollars(row: Row, tier: Tier, chance: np.random.Generator) -> float:
@@ -306,9 +321,12 @@ def shows(rows: list[Row]) -> dict[str, Show]:
     for part in (0.1, 0.3, 0.6):
         keeps = partial(_near, part)
         found[f"share {part}"] = Show(share, Promised(large_share=part), keeps, {"shadow": 0.02})
-    for dearer, checks in (("", True), ("", False), ("large", False), ("both", False), ("both", True)):
+    settings = (("", True), ("", False), ("large", False), ("both", False), ("both", True))
+    amounts = [(*each, 1.6 if each == ("both", True) else LARGE_SHARE) for each in settings]
+    for dearer, checks, part in [*amounts, ("", True, 0.1), ("", True, -0.05), ("both", True, 0.8)]:
         words = f"{', no checks' * (not checks)}{f', {dearer} three times as dear' if dearer else ''}"
-        dollars_a_day = a_day(rows, checks=checks, share=1.6 if dearer and checks else LARGE_SHARE)
+        words += ", hardly enough" * ((dearer, checks, part) not in amounts) + (", too little" * (part < 0))
+        dollars_a_day = a_day(rows, checks=checks, share=part)
         of_money: dict[str, Any] = {"shadow": 0.0, "dearer": dearer, "checks": checks, "learns": False}
         found[f"money{words}"] = Show(spending, Promised(spend_per_day=dollars_a_day), _pays, of_money)
     return found
@@ -323,7 +341,7 @@ def _answers(got: dict[str, float]) -> bool:
 
 
 def _pays(got: dict[str, float]) -> bool:
-    return got["highest day that fits"] <= 1.02
+    return got["highest day"] <= 1.02
 
 
 def _near(part: float, got: dict[str, float]) -> bool:
@@ -347,13 +365,14 @@ def _one(name: str, seed: int) -> tuple[str, dict[str, float]]:
 @click.command(help=__doc__)
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @click.option("--replays", default=100, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the first replay.")
 @click.option("--jobs", default=2, show_default=True)
 @click.option("--only", default="", help="Measure only what has this in its name.")
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write all figures there too.")
-def main(folder: Path, replays: int, jobs: int, only: str, output: Path | None) -> None:
+def main(folder: Path, replays: int, seed: int, jobs: int, only: str, output: Path | None) -> None:
     """Print how often each promise was kept."""
     wanted = {name: show for name, show in shows(rows_of(folder)).items() if only in name}
-    tasks = [(name, seed) for name in wanted for seed in range(replays)]
+    tasks = [(name, seed + number) for name in wanted for number in range(replays)]
     got: dict[str, list[dict[str, float]]] = {name: [] for name in wanted}
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (folder,)) as pool:
         for name, figures in track(pool.map(_one, *zip(*tasks, strict=True), chunksize=2), "replays", len(tasks)):

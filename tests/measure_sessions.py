@@ -160,14 +160,27 @@ def compare(sessions: list[list[Turn]]) -> dict[str, Sum]:
         "sessions, same threshold": bill_of(sessions, Threshold(THRESHOLD, "")),
         "sessions, promise of quality": bill_of(sessions, Threshold(THRESHOLD, "", binds=True)),
     }
-    low, high = -1.0, 2.0
-    for _ in range(10):
+    low, high = 0.01, 0.8
+    more, less = bill_of(sessions, Threshold(low, "")), bill_of(sessions, Threshold(high, ""))
+    for _ in range(9):
         total = bill_of(sessions, Threshold((low + high) / 2, ""))
         if total.right >= each.right:
-            low, found["sessions, same quality"] = (low + high) / 2, total
+            low, more = (low + high) / 2, total
         else:
-            high = (low + high) / 2
+            high, less = (low + high) / 2, total
+    part = (each.right - less.right) / (more.right - less.right)
+    found["sessions, same quality"] = between(less, more, part)
     return found
+
+
+def between(less: Sum, more: Sum, part: float) -> Sum:
+    """Return what lies between two bills, as thresholds do that are mixed: a step of one may change many turns."""
+    return Sum(
+        dollars=less.dollars + part * (more.dollars - less.dollars),
+        right=less.right + part * (more.right - less.right),
+        large=round(less.large + part * (more.large - less.large)),
+        switches=round(less.switches + part * (more.switches - less.switches)),
+    )
 
 
 @click.command(help=__doc__)

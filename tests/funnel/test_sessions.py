@@ -11,6 +11,7 @@ from millrace.funnel.routing import sessions
 from millrace.funnel.routing.promises import Threshold
 from millrace.funnel.routing.runs import Run, Runs
 from millrace.funnel.routing.sessions import Sessions
+from millrace.funnel.routing.warmth import Warmth, of_scores, of_wants
 from millrace.types import Message, Request, Strategy, Tier, ToolCall
 from tests.measure_sessions import Kind, compare, session
 from tests.support.clock import ManualClock
@@ -138,6 +139,7 @@ def test_a_turn_that_costs_more_than_usual_needs_a_higher_score_and_one_that_cos
     talk._tokens = 60_000
     assert talk.turn(Tier.LARGE, score=0.22, threshold=threshold) == (Tier.SMALL, sessions.DEAR)
     assert talk.turn(Tier.LARGE, score=0.2 * sessions.DEARER, threshold=threshold) == (Tier.LARGE, "")
+    talk._tokens = 10_000
     assert talk.turn(Tier.SMALL, score=0.15, threshold=threshold) == (Tier.LARGE, sessions.CHEAP)
 
 
@@ -177,15 +179,39 @@ def test_tenants_never_meet_and_their_sessions_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "part"),
-    [(Kind(150.0, stays=0.4, becomes=0.4), 0.75), (Kind(10.0), 1.0)],
-    ids=["a person, whose turns flip", "an agent"],
+    [(Kind(150.0, stays=0.4, becomes=0.4), 0.7), (Kind(75.0, stays=0.4, becomes=0.4), 0.8), (Kind(10.0), 1.0)],
+    ids=["a person, whose turns flip", "a quick one", "an agent"],
 )
 def test_sessions_cost_less_together_at_no_less_quality(kind: Kind, part: float) -> None:
     """As `measure_sessions` has it, with fewer sessions."""
     chance = np.random.default_rng(1)
     found = compare([session(chance, kind) for _ in range(12)])
     alone, together = found["each turn alone"], found["sessions, same quality"]
-    assert together.right >= alone.right
+    assert together.right == pytest.approx(alone.right)
     assert together.dollars < part * alone.dollars
     assert found["sessions, promise of quality"].dollars < 1.02 * alone.dollars
     assert found["sessions, promise of quality"].right >= alone.right
+
+
+def test_no_session_goes_up_where_there_is_no_money_even_for_escalations() -> None:
+    talk, broke = Conversation(), Threshold(float("inf"), "", escalates=False)
+    talk.turn(Tier.SMALL, score=0.1, threshold=broke)
+    failed = (ASKED, CALLED, replace(DONE, is_error=True))
+    assert talk.turn(Tier.SMALL, *failed, score=0.9, threshold=broke) == (Tier.SMALL, "")
+
+
+@pytest.mark.parametrize(("gap", "worth"), [(10.0, 0.0), (75.0, 0.1), (150.0, 0.1), (1000.0, 0.0)])
+def test_a_warm_cache_is_worth_most_where_it_will_be_wanted_before_it_expires(gap: float, worth: float) -> None:
+    """To use it now, in parts of what a cold turn costs: nothing if it stays warm anyway, or is cold by then anyway."""
+    warmth = Warmth()
+    for _ in range(100):
+        warmth.step(gap, 0.01, 0.08, of_wants(0.3), 0.95)
+    spared = (warmth.after(0.0, gap) - warmth.after(2 * gap, gap)) / 0.08
+    assert (spared > worth) if worth else abs(spared) < 0.02
+
+
+def test_what_turns_gain_is_what_scores_say_beyond_what_they_cost() -> None:
+    chance = np.random.default_rng(1)
+    scores = chance.normal(0.2, 0.3, 100_000)
+    assert of_scores(0.2, 0.3, 2.0)(0.5) == pytest.approx(np.maximum(2 * scores - 0.5, 0).mean(), rel=0.03)
+    assert of_scores(0.2, 0.0, 2.0)(0.1) == pytest.approx(0.3)

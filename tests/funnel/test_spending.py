@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from millrace.funnel.routing.promises import Place, Promised, Promises
-from millrace.funnel.routing.spending import DAY, FORGOTTEN_S, SLOTS, Spending, SpendingLoop
+from millrace.funnel.routing.spending import DAY, FORGOTTEN_S, SLOTS, Allowed, Spending, SpendingLoop, Way
 from millrace.types import Tier
 from tests.support.clock import ManualClock
 
@@ -63,34 +63,70 @@ def test_money_for_more_than_the_traffic_costs_goes_to_the_large_model() -> None
 def test_where_even_the_small_model_alone_passes_it_that_is_said() -> None:
     loop = SpendingLoop(0.01)
     for at in range(100):
-        loop.routed(Tier.SMALL, at * 60.0)
-        loop.settled(Tier.SMALL, 0.001, at * 60.0)
-    loop.settled(Tier.LARGE, 0.01, 6000.0)
-    share, reason = loop.share(6000.0)
-    assert (share, reason) == (0.0, "0.11 of 0.01 dollars; even the small model alone may pass it")
+        loop.routed(Way.SMALL, at * 60.0)
+        loop.settled(Way.SMALL, 0.001, at * 60.0)
+    loop.settled(Way.LARGE, 0.01, 6000.0)
+    assert loop.allowed(6000.0) == Allowed(
+        0.0, alone=False, reason="0.11 of 0.01 dollars; even the small model alone may pass it"
+    )
+
+
+@pytest.mark.parametrize(("spent", "alone"), [(8.0, False), (8.98, True), (20.0, True)])
+def test_what_is_left_is_kept_for_small_answers_where_it_does_not_pay_for_escalations(
+    spent: float, *, alone: bool
+) -> None:
+    """Of 96 more requests at 0.01 dollars, of which each tenth costs 0.1 dollars more."""
+    loop = SpendingLoop(10.0, Spending(usual=[1.0] * SLOTS, days=1.0, wrong=[0.0] * 24))
+    loop.state.turn(0.0)
+    for number in range(200):
+        loop.settled(Way.SMALL, 0.01 if number % 10 else 0.11, 0.0, 0.01)
+        loop.settled(Way.LARGE, 0.1, 0.0)
+    loop.state.spent = spent
+    allowed = loop.allowed(0.0)
+    assert allowed.alone is alone
+    assert ("pays for no escalations" in allowed.reason) is alone
+
+
+def test_where_small_answers_are_never_escalated_there_is_nothing_to_spare() -> None:
+    loop = SpendingLoop(1.0)
+    for _ in range(100):
+        loop.settled(Way.SMALL, 0.01, 0.0, 0.01)
+        loop.settled(Way.LARGE, 0.1, 0.0)
+    assert not loop.allowed(0.0).alone
+
+
+def test_what_costs_scatter_by_is_no_change_of_the_price() -> None:
+    """Escalations: one in five costs ten times as much."""
+    chance, loop = random.Random(1), SpendingLoop(10.0)
+    for _ in range(3000):
+        loop.settled(Way.SMALL, 1.0 if chance.random() < 0.2 else 0.1, 0.0)
+    assert loop.state.small.count > 200
+    assert loop.state.small.mean == pytest.approx(0.28, rel=0.2)
 
 
 def test_requests_that_run_are_reckoned_with_until_they_are_forgotten() -> None:
     """Else a burst of requests would all find the same money."""
     loop = SpendingLoop(1.0, Spending(day=0, usual=[1.0] * SLOTS))
     for tier, cost in COSTS.items():
-        loop.settled(tier, cost, NOON)
+        loop.settled(Way.of(tier, escalates=True), cost, NOON)
     for _ in range(100):
-        loop.routed(Tier.LARGE, NOON)
-    assert loop.share(NOON)[0] == 0.0
-    assert loop.share(NOON + FORGOTTEN_S + 1)[0] > 0.0
+        loop.routed(Way.LARGE, NOON)
+    assert loop.allowed(NOON).large == 0.0
+    assert loop.allowed(NOON + FORGOTTEN_S + 1).large > 0.0
 
 
 def test_the_dearest_answer_is_not_asked_for_when_it_would_pass_the_money() -> None:
     loop = SpendingLoop(10.0, Spending(day=0, usual=[1.0] * SLOTS))
     late = DAY - 600.0
     for cost in (0.1, 0.1, 1.0, 0.1, 0.1):
-        loop.settled(Tier.LARGE, cost, late)
-    loop.settled(Tier.SMALL, 0.001, late)
+        loop.settled(Way.LARGE, cost, late)
+    loop.settled(Way.SMALL, 0.001, late)
     loop.state.spent = 9.0
-    assert loop.share(late)[0] > 0.0
+    assert loop.allowed(late).large > 0.0
     loop.state.spent = 9.5
-    assert loop.share(late) == (0.0, "9.50 of 10.00 dollars; the rest is kept for the small model")
+    assert loop.allowed(late) == Allowed(
+        0.0, alone=False, reason="9.50 of 10.00 dollars; the rest is kept for the small model"
+    )
 
 
 def test_more_is_kept_back_the_less_the_traffic_is_known_and_the_longer_the_day() -> None:
@@ -98,7 +134,7 @@ def test_more_is_kept_back_the_less_the_traffic_is_known_and_the_longer_the_day(
         loop = SpendingLoop(10.0)
         for day, size in enumerate(sizes):
             for at in range(size):
-                loop.routed(Tier.SMALL, (day + at / size) * DAY)
+                loop.routed(Way.SMALL, (day + at / size) * DAY)
         today = len(sizes) * DAY
         loop.state.turn(today)
         return [loop.state.at_most(now) - loop.state.expected(now) for now in (today, today + NOON, today + DAY - 60)]
@@ -111,7 +147,7 @@ def test_more_is_kept_back_the_less_the_traffic_is_known_and_the_longer_the_day(
 
 def test_what_was_spent_before_the_state_was_read_counts_on() -> None:
     loop = SpendingLoop(10.0)
-    loop.settled(Tier.SMALL, 2.0, NOON)
+    loop.settled(Way.SMALL, 2.0, NOON)
     loop.take_over(Spending(day=0, spent=3.0), NOON)
     assert loop.state.spent == 5.0
     loop.take_over(Spending(day=0, spent=3.0), DAY + 0.0)
@@ -126,9 +162,9 @@ def test_what_was_not_routed_counts_but_teaches_no_cost() -> None:
 
 def test_a_new_day_of_utc_begins_with_nothing_spent() -> None:
     loop = SpendingLoop(10.0)
-    loop.routed(Tier.SMALL, DAY - 1)
-    loop.settled(Tier.SMALL, 7.0, DAY - 1)
-    loop.share(DAY + 0.0)
+    loop.routed(Way.SMALL, DAY - 1)
+    loop.settled(Way.SMALL, 7.0, DAY - 1)
+    loop.allowed(DAY + 0.0)
     assert (loop.state.day, loop.state.spent) == (1, 0.0)
 
 
@@ -136,7 +172,7 @@ def test_a_price_that_rises_threefold_is_learned_within_two_hundred_requests() -
     loop = SpendingLoop(10.0)
     for cost in (1.0, 3.0):
         for _ in range(500):
-            loop.settled(Tier.LARGE, cost, 0.0)
+            loop.settled(Way.LARGE, cost, 0.0)
     assert loop.state.large.mean == pytest.approx(3.0, rel=0.05)
 
 
@@ -144,7 +180,7 @@ def test_the_hours_of_earlier_days_say_what_is_expected() -> None:
     loop = SpendingLoop(10.0)
     loop.state.turn(0.0)
     for hour in (9, 15, 15, 15):
-        loop.routed(Tier.SMALL, hour * 3600.0)
+        loop.routed(Way.SMALL, hour * 3600.0)
     loop.state.turn(DAY)
     assert loop.state.expected(DAY) == pytest.approx(4, abs=0.5)
     assert loop.state.expected(DAY + 18 * 3600) == pytest.approx(0, abs=0.1)

@@ -175,6 +175,7 @@ class ScriptedFunnel:
         hedging: Hedging | None = None,
         *,
         repairs: bool = False,
+        router: Router | None = None,
     ) -> None:
         self.small, self.large = small, large
         health = health_of(small, large, time.monotonic)
@@ -192,7 +193,7 @@ class ScriptedFunnel:
             ledger=SqliteLedger(database),
             wall=lambda: 1_700_000_000.0,
             policy=POLICY,
-            router=Router(time.time),
+            router=router or Router(time.time),
             places=Shares(lambda: 100, lambda: False),
         )
 

@@ -147,8 +147,10 @@ class Funnel:
             raise brownout.no_answer(request)
         choice = choose(request, self.catalog, self._policy, self._router, self._caller.health.wait(Tier.SMALL))
         response.route(choice.routed(request, found), choice.advice)
+        if choice.is_kept_cheap:
+            response.request = self._caller.checks.hard_alone(request)
         result = await self._small_and_large(choice, response, payer)
-        self._recall.store(request, keys, result.answer)
+        self._recall.store(request, keys, None if choice.is_kept_cheap else result.answer)
         self.sampling.answer(request, keys, found, choice, result)
         return result
 

@@ -12,6 +12,7 @@ class Advice:
 
     tier: Tier
     reason: str  # in one line; holds nothing that a client wrote
+    escalates: bool = True  # whether any check may take a small answer back, and not the hard ones alone
     shown: str = ""  # what clients are told beside it; may repeat words of the question
     score: float | None = None  # the expected gain of the large model: p_large - p_small; None: nothing was scored
     small: float | None = None  # p_small

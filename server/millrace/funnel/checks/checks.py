@@ -1,6 +1,7 @@
 """All checks of a process: those of the table, the user's own, and the learned one."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from millrace.funnel.checks import judge as judging
 from millrace.funnel.checks.candidate import Candidate
@@ -8,7 +9,7 @@ from millrace.funnel.checks.features import features_of
 from millrace.funnel.checks.lessons import Lessons
 from millrace.funnel.checks.openings import LearnedOpenings, opening_of
 from millrace.funnel.checks.own import OwnCheck
-from millrace.funnel.checks.table import LEARNED, NAMES, OPENING
+from millrace.funnel.checks.table import HARD, LEARNED, NAMES, OPENING
 from millrace.funnel.offload import in_thread_if_over
 from millrace.ports import SchemaValidator, Student
 from millrace.types import Request, Tier, Verdict
@@ -42,6 +43,10 @@ class Checks:
     def selected(self, request: Request) -> tuple[str, ...]:
         """Return the names of the checks that run for a request, cheapest first."""
         return self._usual if request.checks is None else judging.selected(request, self.names)
+
+    def hard_alone(self, request: Request) -> Request:
+        """Return a request with none but the hard checks of those that run for it."""
+        return replace(request, checks=tuple(name for name in self.selected(request) if name in HARD))
 
     async def judge(
         self, candidate: Candidate, names: Collection[str], tier: Tier = Tier.SMALL, *, measures: bool = False

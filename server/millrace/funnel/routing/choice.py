@@ -63,6 +63,11 @@ class Choice:
     failed: tuple[Failure, ...] = ()  # the same, as clients are told it
     advice: Advice | None = None  # of the router, where it was asked
 
+    @property
+    def is_kept_cheap(self) -> bool:
+        """Whether only hard checks may take the small answer back, since there is no money for more."""
+        return self.strategy is Strategy.CASCADE and self.advice is not None and not self.advice.escalates
+
     def routed(self, request: Request, miss: SemanticMiss | None) -> Routed:
         """Return the choice as a fact of the log; `miss` says why the semantic cache did not answer."""
         return Routed(

@@ -18,7 +18,7 @@ from millrace.funnel.routing.drift import Drift
 from millrace.funnel.routing.pairs import LAST as MOST_PAIRS, Pair, Pairs
 from millrace.funnel.routing.recent import Recent
 from millrace.funnel.routing.share import ShareLoop
-from millrace.funnel.routing.spending import Spending, SpendingLoop
+from millrace.funnel.routing.spending import Spending, SpendingLoop, Way
 from millrace.ports import Clock
 from millrace.types import Tier
 
@@ -45,6 +45,7 @@ class Threshold:
     value: float
     reason: str  # in one line; holds nothing that a client wrote
     binds: bool = False  # whether the promise breaks if the small model is asked for a score that reaches it
+    escalates: bool = True  # as in `Advice`
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +116,36 @@ class Promises:
         if promised.keep_quality is not None:
             return self._quality(loop, promised.keep_quality)
         if promised.spend_per_day is not None:
-            share, reason = self._spending.share(self._wall())
-            return Threshold(loop.recent.score_of(share), reason)
+            allowed = self._spending.allowed(self._wall())
+            value = loop.recent.score_of(allowed.large)
+            return Threshold(value, allowed.reason, escalates=not allowed.alone)
         return Threshold(math.inf, "small first: nothing is promised")
 
-    def routed(self, place: Place, score: float, tier: Tier) -> None:
-        """Count a request that was routed, and who was asked first in the end."""
+    def routed(self, place: Place, score: float, tier: Tier, *, escalates: bool = True) -> None:
+        """Count a request that was routed, and who was asked first in the end; `escalates` as in `Advice`."""
         loop = self._loop(place)
         loop.recent.add(score, tier)
         loop.share.routed(tier)
         if self._promised.spend_per_day is not None:
-            self._spending.routed(tier, self._wall())
+            self._spending.routed(Way.of(tier, escalates=escalates), self._wall())
 
-    def spent(self, place: Place, tier: Tier | None, dollars: Decimal) -> None:
-        """Count what a request has cost in all. `tier` was asked first; None: it was not routed."""
+    def spent(
+        self,
+        place: Place,
+        tier: Tier | None,
+        dollars: Decimal,
+        *,
+        escalates: bool = True,
+        alone: Decimal | None = None,
+    ) -> None:
+        """Count what a request has cost in all. `tier` was asked first; None: it was not routed.
+
+        `alone`: what of it the first answer has cost, without what came after a failed check.
+        """
         if self._promised.spend_per_day is not None:
-            self._spending.settled(tier, float(dollars), self._wall())
+            way = None if tier is None else Way.of(tier, escalates=escalates)
+            of_first = None if alone is None else float(alone)
+            self._spending.settled(way, float(dollars), self._wall(), of_first)
 
     def judged(
         self,

@@ -40,6 +40,7 @@ class _Routed:
 
     place: Place
     tier: Tier  # asked first
+    escalates: bool  # as in `Advice`
     features: bytes  # as in `Advice`
     shown: Tier | None = None  # whose answer was given; None: nothing is known of it
 
@@ -93,13 +94,15 @@ class Router:
         if request.asked_again or not request.evidence or not verdicts:
             return
         place = _place(request)
+        routed = self._routed.get((request.tenant, request.id))
+        if routed is not None:
+            routed.shown = verdicts[-1][0]
+        if not advice.escalates:  # most checks have not looked, so that those that did not fail say little
+            return
         for tier, verdict in verdicts:
             self.promises.flagged(place, tier, not verdict.passed, advice.score)
         if self._sessions is not None and verdicts[0][0] is Tier.SMALL:
             (self._sessions.passed if verdicts[0][1].passed else self._sessions.escalated)(request)
-        routed = self._routed.get((request.tenant, request.id))
-        if routed is not None:
-            routed.shown = verdicts[-1][0]
         if advice.features:
             said = tuple(Checked(tier, verdict.check or NO_CHECK) for tier, verdict in verdicts)
             self.learning.add(Lesson(request.tenant, self._wall(), advice.features, said))
@@ -121,9 +124,13 @@ class Router:
     def spent(self, request: Request, statement: Statement) -> None:
         """Count what a request has cost in all, once it has ended. One that nobody has routed counts too."""
         routed = self._routed.get((request.tenant, request.id))
-        tier = None if routed is None else routed.tier
-        self.promises.spent(_place(request), tier, statement.cost)
-        if routed is not None and tier is Tier.SMALL:
+        if routed is None:
+            self.promises.spent(_place(request), None, statement.cost)
+            return
+        of_small = [charge.cost for charge in statement.charges if charge.tier is Tier.SMALL]
+        alone, escalates = sum(of_small, Decimal(0)) if of_small else None, routed.escalates
+        self.promises.spent(_place(request), routed.tier, statement.cost, escalates=escalates, alone=alone)
+        if routed.tier is Tier.SMALL:
             large = statement.cost + statement.saved
             if large > Decimal(0):
                 self.learning.known(request.tenant).spent(float(statement.cost), float(large))
@@ -137,16 +144,18 @@ class Router:
         tier, held = Tier.LARGE if score >= threshold.value else Tier.SMALL, ""
         if self._sessions is not None:
             tier, held = self._sessions.hold(request, tier, score, threshold)
-        self.promises.routed(place, score, tier)
+        escalates = threshold.escalates or tier is Tier.LARGE
+        self.promises.routed(place, score, tier, escalates=escalates)
         memo = b""
         if request.evidence:
             memo = msgspec.msgpack.encode(Memo(request.model, score, tier, features.packed()))
-        self._remember(request, _Routed(place, tier, memo))
+        self._remember(request, _Routed(place, tier, escalates, memo))
         labels = learned.labels
         reason = _reason(score, threshold, labels)
         return Advice(
             tier=tier,
             reason=f"{held}; {reason}" if held else reason,
+            escalates=escalates,
             shown=_shown(learned, features) if labels else "",
             score=score,
             small=small,

@@ -1,11 +1,10 @@
 """Routes the turns of a session together: by what each model costs for a turn, with what the other turns say of it.
 
 A provider keeps a prompt in its cache for some minutes, and what is read from there costs a fraction. So the price of a
-turn depends on who was asked when. What the large model costs more for a turn is reckoned from what both models have
-in their caches of the session now, and from what it spares later to have it there: the sooner the large model is wanted
-again, the more. The threshold is the gain that pays for what it costs more on average. Where it costs more than that, a
-higher score is needed, where it costs less, a lower one does, and where it costs nothing it is asked outright. If the
-caches are warm for both, little is left of that, and each turn is routed by its score.
+turn depends on who was asked when, and on what later turns will want (`warmth.py`). The threshold is the gain that pays
+for what the large model costs more on an average turn if both caches are warm. Where it costs more than that in all, a
+higher score is needed, where it costs less, a lower one does, and where it saves it is asked outright: to go on with a
+warm history, or to keep it warm.
 
 The turns before count too (`runs.py`). A session goes up at once, and stays for a turn more, if a tool has failed, a
 call repeats, small answers fail their checks, or its history is nearly too long for the small model.
@@ -23,23 +22,22 @@ from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing.features import is_call_repeated, last_tool_failed
 from millrace.funnel.routing.promises import Threshold
 from millrace.funnel.routing.runs import Run, Runs
+from millrace.funnel.routing.warmth import CACHED_S, Warmth, of_scores, of_wants
 from millrace.ports import Clock
 from millrace.types import Model, Request, Tier, Usage
 
 TENANTS, SESSIONS = 256, 512  # that are known at once; sessions of each tenant, about 500 bytes each
-CACHED_S = 300.0  # for which providers keep a prompt in their cache after its last use
 CACHEABLE = 1024  # tokens; shorter prompts are not cached
 ESCALATED = 2  # small answers in a row that failed their checks, until the session goes up
 NEARLY = 0.75  # of what fits the small model: as much as a few turns with tools bring
-DEARER = 3.0  # times the threshold, that a score must reach at most
-AHEAD = 10_000  # tokens that the price of one is a mean of
-FAR = 12  # turns that are looked ahead
-SPREAD = 3.4  # how sharply the time of a next turn is known: of gaps that scatter by a factor of about 1.6
+DEARER = 6.0  # times the threshold, that a score must reach at most
 OUTPUT = 400  # tokens of an answer, about
-GAP_S = 60.0  # between two turns, until a session has two
-_NEW, _NEW_COST = 0.3, 0.02  # how much of a running mean comes from the last turn
+GAP_S, SHORTEST_S = 60.0, 1.0  # between two turns, until a session has two; at least
+LONG = 19  # turns after which a session is not taken to last longer than that
+_NEW = 0.3  # how much of a running mean comes from the last turn
+LAST = 2000  # turns of a tenant that a mean is of: of many sessions, since a history grows through each
 TROUBLE = 2  # turns that a session stays up for, after trouble
-_RISES, _STAYS, _SEEN = 0.2, 0.6, 4.0  # how often the large model is wanted after a turn without, and with, as if seen
+_WANTED, _SEEN = 0.3, 4.0  # how often the large model is wanted, in so many turns that are taken to have been
 STAYS = "the session stays: its history is in the large model's prompt cache"
 CHEAP = "the large model costs little more than the small one for this turn"
 DEAR = "the session stays: to bring its history to the large model costs too much"
@@ -53,26 +51,30 @@ class _Session:
     turns: int = 0
     trouble: int = 0  # turns for which it stays up, after trouble that was a reason to go up
     escalated: int = 0  # small answers in a row that failed their checks
-    was_up: bool | None = None  # whether the large model was wanted for its last turn
-    seen: dict[bool, list[float]] = field(  # turns after one for which it was wanted, or not; and so again
-        default_factory=lambda: {False: [_SEEN, _SEEN * _RISES], True: [_SEEN, _SEEN * _STAYS]}
-    )
+    up: int = 0  # turns for which the large model was wanted
     gap: float = GAP_S  # seconds between two turns: a running mean
     run: Run = field(default_factory=Run)
-    growth: float = 0.0  # tokens from turn to turn: a running mean
+    warmth: Warmth = field(default_factory=Warmth)
     used: dict[Tier, tuple[float, int]] = field(default_factory=dict)  # when a model was asked last, and how much
+    had: int = 0  # tokens of the prompt before its last one
 
-    def chance_up(self, *, is_up: bool) -> float:
-        """Return how likely the large model is wanted for the turn after one for which it was, or was not."""
-        turns, up = self.seen[is_up]
-        return up / turns
+    @property
+    def wanted(self) -> float:
+        """How often the large model is wanted for a turn."""
+        return (self.up + _SEEN * _WANTED) / (self.turns + _SEEN)
+
+    @property
+    def goes_on(self) -> float:
+        """How likely one more turn follows: a session is taken to last as long as it has lasted."""
+        return min(self.turns, LONG) / (min(self.turns, LONG) + 1)
 
 
 @dataclass(slots=True)
 class _Tenant:
     runs: Runs = field(default_factory=Runs)
     sessions: OrderedDict[str, _Session] = field(default_factory=OrderedDict)  # the oldest first
-    extra: float | None = None  # dollars that a turn costs more at the large model: a running mean
+    turns: int = 0  # that the mean is of
+    extra: float = 0.0  # dollars that a turn costs more at the large model if it is warm: a mean
 
 
 class Sessions:
@@ -82,10 +84,6 @@ class Sessions:
         """`clock` in seconds."""
         self.catalog = catalog  # may change at any time
         self._clock = clock
-        self._cheaper = {  # dollars that `AHEAD` tokens cost less if they are read from the cache
-            tier: _cost(model, AHEAD, 0) - _cost(model, AHEAD, AHEAD)
-            for tier, model in zip((Tier.SMALL, Tier.LARGE), catalog.models, strict=True)
-        }
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()  # the oldest first
 
     def hold(
@@ -100,20 +98,18 @@ class Sessions:
         tenant = self._tenant(request.tenant)
         session = self._session(tenant, request, wanted, now)
         why = self._why_up(request, session)
-        is_up, tier, reason = wanted is Tier.LARGE or bool(why), wanted, ""
+        tier, reason = wanted, ""
+        session.up += wanted is Tier.LARGE or bool(why)
         session.trouble = TROUBLE if why else session.trouble - 1
         weighed = self._weighed(tenant, session, request, wanted, score, threshold, now)
-        if why:
+        if threshold is not None and not threshold.escalates:
+            pass  # nothing but the cheapest way is paid for
+        elif why:
             tier, reason = Tier.LARGE, "" if wanted is Tier.LARGE else why
         elif session.trouble > 0:
             tier, reason = Tier.LARGE, "" if wanted is Tier.LARGE else "the session stays at the large model for now"
         elif session.turns > 1:
             tier, reason = weighed
-        if session.was_up is not None:
-            seen = session.seen[session.was_up]
-            seen[0] += 1
-            seen[1] += is_up
-        session.was_up = is_up
         session.tier = tier
         session.used[tier] = now, request.input_tokens
         return tier, reason
@@ -158,59 +154,39 @@ class Sessions:
         threshold: Threshold | None,
         now: float,
     ) -> tuple[Tier, str]:
-        """Return whom to ask at the prices of this turn, and why if it is not who is wanted.
-
-        The threshold is the gain at which an average turn of the large model pays; a dearer one needs more.
-        """
-        extra = self._extra(session, request.input_tokens, is_wanted=wanted is Tier.LARGE, now=now)
-        usual = tenant.extra
-        expected = score if score is None else tenant.runs.expected(session.run, score)
-        paid = max(extra, 0.0)
-        tenant.extra = paid if usual is None else usual + _NEW_COST * (paid - usual)
-        if extra <= 0:
-            return Tier.LARGE, "" if wanted is Tier.LARGE else STAYS
-        if expected is None or threshold is None or threshold.binds or not usual or not 0 < threshold.value < math.inf:
-            return wanted, ""
-        tier = Tier.LARGE if expected >= threshold.value * min(paid / usual, DEARER) else Tier.SMALL
+        """Return whom to ask at the prices of this turn, and why if it is not who is wanted."""
+        small, large = self.catalog.models
+        tokens, had = request.input_tokens, session.had
+        of_small = _cost(small, tokens, had)
+        warm, cold = _cost(large, tokens, had) - of_small, _cost(large, tokens, 0) - of_small
+        tenant.turns = min(tenant.turns + 1, LAST)
+        tenant.extra += (warm - tenant.extra) / tenant.turns
+        runs = tenant.runs
+        expected = score if score is None else runs.expected(session.run, score)
+        dollars = 0.0  # of a gain of 1; 0: no score says what is gained
+        if expected is not None and threshold is not None and not threshold.binds:
+            dollars = max(tenant.extra, 0.0) / threshold.value if 0 < threshold.value < math.inf else 0.0
+        gained = of_scores(runs.mean, math.sqrt(runs.square), dollars) if dollars else of_wants(session.wanted)
+        warmth, gap, goes_on = session.warmth, max(session.gap, SHORTEST_S), session.goes_on
+        warmth.step(gap, warm, cold, gained, goes_on)
+        age = now - session.used[Tier.LARGE][0] if Tier.LARGE in session.used else math.inf
+        needed = (warm if age < CACHED_S else cold) - self._small_is_cold(session, small, tokens, now)
+        needed -= goes_on * (warmth.after(0.0, gap) - warmth.after(age, gap))
+        if needed <= 0:
+            tier = Tier.LARGE
+        elif not dollars or expected is None or threshold is None:
+            tier = wanted
+        else:
+            tier = Tier.LARGE if expected >= min(needed / dollars, DEARER * threshold.value) else Tier.SMALL
         if tier is wanted:
             return tier, ""
-        return tier, CHEAP if tier is Tier.LARGE else DEAR
+        return tier, DEAR if tier is Tier.SMALL else CHEAP if needed > 0 else STAYS
 
-    def _extra(self, session: _Session, tokens: int, *, is_wanted: bool, now: float) -> float:
-        """Return how many dollars the large model costs more than the small one, with what is spared later.
-
-        Whoever is asked keeps its cache. That is worth what its next turn costs less for it.
-        """
-        small, large = self.catalog.models
-        extra = _cost(large, tokens, self._cached(session, Tier.LARGE, now))
-        extra -= _cost(small, tokens, self._cached(session, Tier.SMALL, now))
-        chance = session.chance_up(is_up=is_wanted)
-        up, stays_down = session.chance_up(is_up=False), 1 - session.chance_up(is_up=True)
-        extra -= self._spared(session, Tier.LARGE, tokens, (chance, up), now)
-        return extra + self._spared(session, Tier.SMALL, tokens, (1 - chance, stays_down), now)
-
-    def _spared(self, session: _Session, tier: Tier, tokens: int, chances: tuple[float, float], now: float) -> float:
-        """Return how many dollars a model's next turn costs less if it is asked now too.
-
-        `chances` are those that it is wanted at the next turn, and at each one after that if not before.
-        """
-        at, had = session.used.get(tier, (-math.inf, 0))
-        cheaper = self._cheaper[tier]
-        if cheaper <= 0:
+    def _small_is_cold(self, session: _Session, small: Model, tokens: int, now: float) -> float:
+        """Return how many dollars more the small model costs since its cache is cold; 0 while it is warm."""
+        if Tier.SMALL in session.used and now - session.used[Tier.SMALL][0] < CACHED_S:
             return 0.0
-        spared, left, chance = 0.0, 1.0, chances[0]
-        for turn in range(1, min(max(session.turns, 2), FAR) + 1):
-            after = turn * session.gap
-            kept = _kept(after) * tokens - _kept(now - at + after) * min(had, tokens)
-            spared += left * chance * max(kept, 0.0)
-            left *= 1 - chance
-            chance = chances[1]
-        return spared * cheaper / AHEAD
-
-    def _cached(self, session: _Session, tier: Tier, now: float) -> int:
-        """Return how many tokens of its history a model's provider has in its cache, about."""
-        at, tokens = session.used.get(tier, (-math.inf, 0))
-        return tokens if now - at < CACHED_S else 0
+        return _cost(small, tokens, 0) - _cost(small, tokens, session.had)
 
     def _tenant(self, name: str) -> _Tenant:
         tenant = self._tenants.setdefault(name, _Tenant())
@@ -227,18 +203,11 @@ class Sessions:
                 tenant.sessions.popitem(last=False)
         else:
             tenant.sessions.move_to_end(request.session)
-            first = session.turns == 1
-            session.gap += (1.0 if first else _NEW) * (now - session.at - session.gap)
-            grown = max(request.input_tokens - session.tokens, 0)
-            session.growth += (1.0 if first else _NEW) * (grown - session.growth)
+            session.gap += (1.0 if session.turns == 1 else _NEW) * (now - session.at - session.gap)
+            session.had = session.tokens
             session.at, session.tokens = now, request.input_tokens
         session.turns += 1
         return session
-
-
-def _kept(seconds: float) -> float:
-    """Return how likely a prompt is still cached that will have been used so many seconds ago, about."""
-    return 1 / (1 + (seconds / CACHED_S) ** SPREAD) if seconds < math.inf else 0.0
 
 
 def _cost(model: Model, tokens: int, cached: int) -> float:

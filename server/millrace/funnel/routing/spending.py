@@ -3,19 +3,36 @@
 At each request, what is left of the day is divided among the requests that are still expected: so many of them go to
 the large model as can be paid. What is expected comes from the hours of earlier days, scaled by how busy this day is;
 without an earlier day, from the last hour, and the money is let out late, since most of the traffic may still come: by
-the square of the part of the day that has passed. What a request of each tier costs is learned as it goes.
+the square of the part of the day that has passed. What a request of each way costs is learned as it goes.
 
 The small model alone costs too, and so do its escalations: money for them is kept back, and the large model is asked no
 more as soon as only that is left. More is kept back the less the rest of the day is known: as much more as forecasts at
-this hour were wrong on earlier days, and as costs scatter. As the day ends, that comes to nothing.
+this hour were wrong on earlier days, and as costs scatter. As the day ends, that comes to nothing. Where not even the
+escalations can be paid any more, small answers are given as they are.
 """
 
 import math
 from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
 
 from msgspec import Struct, field
 
 from millrace.types import Tier
+
+
+class Way(StrEnum):
+    """How a request is answered. Each costs more than the one before, as a rule."""
+
+    ALONE = "alone"  # by the small model, whatever soft checks say of the answer
+    SMALL = "small"  # by the small model, and by the large one where a check fails the answer
+    LARGE = "large"
+
+    @classmethod
+    def of(cls, first: Tier, *, escalates: bool) -> "Way":
+        """Return the way of a request by who is asked first."""
+        return cls.LARGE if first is Tier.LARGE else cls.SMALL if escalates else cls.ALONE
+
 
 DAY = 86_400
 SLOTS = 96  # of a day
@@ -23,9 +40,11 @@ SLOT = DAY // SLOTS
 AIM = 0.995  # of the money: what runs when it is spent costs something still
 MOST = 1.015  # of the money: what an answer as dear as the dearest may not pass either
 FIRST = 0.1  # of requests go to the large model while it is not known what they cost
-MEMORY, FEW = 150, 20  # requests that a mean cost is of
+MEMORY, FEW = 600, 20  # requests that a mean cost is of
 FADES = 1000  # requests after which the dearest one counts a third
-CHANGED = 1.6  # times the mean cost
+CHANGED = 1.6  # times the mean cost, at least
+CHEAPER = 1.05  # times as dear as the small model alone: else escalations are not worth looking at
+DIFFERS = 4.0  # standard deviations of a mean of few, that it differs by at least where a price has changed
 NEW_DAY = 0.3  # how much of what is expected comes from the last day
 HOURS = 24
 SURE = 2.5  # standard deviations that are reckoned with, of the requests to come and of what they cost
@@ -51,6 +70,10 @@ class Cost(Struct):
         """The standard deviation, in dollars."""
         return math.sqrt(max(self.square - self.mean**2, 0.0))
 
+    def sum_of(self, requests: float) -> float:
+        """Return what so many more requests cost at most: they scatter, and their mean is known from some alone."""
+        return requests * self.mean + SURE * self.deviation * math.sqrt(requests + requests**2 / max(self.count, 1))
+
     def add(self, dollars: float) -> None:
         """Add a request. Where the last few differ much from those before, the price has changed: these count alone."""
         self.count = min(self.count + 1, MEMORY)
@@ -58,8 +81,9 @@ class Cost(Struct):
         self.square += (dollars**2 - self.square) / self.count
         self.peak = max(dollars, self.peak * (1 - 1 / FADES))
         self.lately += (dollars - self.lately) / min(self.count, FEW)
-        if self.count >= 2 * FEW and not 1 / CHANGED < self.lately / max(self.mean, 1e-12) < CHANGED:
-            change = self.lately / max(self.mean, 1e-12)
+        change, scatter = self.lately / max(self.mean, 1e-12), self.deviation / max(self.mean, 1e-12)
+        beyond = max(CHANGED, 1 + DIFFERS * scatter / math.sqrt(FEW))
+        if self.count >= 2 * FEW and not 1 / beyond < change < beyond:
             self.square, self.peak = self.square * change**2, max(self.peak * change, dollars)
             self.mean, self.count = self.lately, FEW
 
@@ -72,14 +96,15 @@ class Spending(Struct):
     began: int = 0  # the slot of its first request
     today: list[float] = field(default_factory=lambda: [0.0] * SLOTS)  # requests
     usual: list[float] = field(default_factory=list)  # requests of a day; empty: there was none yet
+    alone: Cost = field(default_factory=Cost)
     small: Cost = field(default_factory=Cost)
     large: Cost = field(default_factory=Cost)
     wrong: list[float] = field(default_factory=lambda: [WRONG**2] * HOURS)  # mean squared errors of forecasts, as parts
     days: float = WRONG_DAYS  # that these are of
 
-    def cost(self, tier: Tier) -> Cost:
-        """Return what a request of a tier costs."""
-        return self.small if tier is Tier.SMALL else self.large
+    def cost(self, way: Way) -> Cost:
+        """Return what a request costs that is answered this way."""
+        return {Way.ALONE: self.alone, Way.SMALL: self.small, Way.LARGE: self.large}[way]
 
     def turn(self, now: float) -> None:
         """Begin a new day if there is one. `now` in Unix seconds."""
@@ -144,14 +169,23 @@ class Spending(Struct):
         self.usual = [old + NEW_DAY * (new - old) for old, new in zip(self.usual, today, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What can be paid now."""
+
+    large: float  # share of requests for the large model: those with the highest scores
+    alone: bool  # whether small answers are not to be escalated
+    reason: str
+
+
 class SpendingLoop:
-    """Which share of requests may go to the large model now."""
+    """How requests may be answered now."""
 
     def __init__(self, dollars: float, state: Spending | None = None) -> None:
         """`dollars` of a day."""
         self.state = state or Spending()
         self.dollars = dollars
-        self._running: dict[Tier, deque[float]] = {tier: deque(maxlen=RUNNING) for tier in Tier}  # since when
+        self._running: dict[Way, deque[float]] = {way: deque(maxlen=RUNNING) for way in Way}  # since when
 
     def take_over(self, kept: Spending, now: float) -> None:
         """Go on from what was kept. What was spent since the start, before that was read, counts on."""
@@ -160,55 +194,72 @@ class SpendingLoop:
             kept.spent += self.state.spent if self.state.day == kept.day else 0.0
         self.state = kept
 
-    def share(self, now: float) -> tuple[float, str]:
-        """Return the share of requests for the large model, and why. `now` in Unix seconds."""
+    def allowed(self, now: float) -> Allowed:
+        """Return what can be paid. `now` in Unix seconds."""
         state = self.state
         state.turn(now)
-        spent = f"{state.spent:.2f} of {self.dollars:.2f} dollars"
-        if not (state.small.count and state.large.count):
-            may_spend = self.dollars > state.spent
-            return FIRST if may_spend else 0.0, f"{spent}; what a request costs is not known yet"
-        small, large = state.small.mean, state.large.mean
-        coming = state.expected(now)
-        gone = state.spent + self._owed(now)
-        left = self.dollars * AIM - gone
-        if left < coming * small:
-            return 0.0, f"{spent}; even the small model alone may pass it"
-        most = state.at_most(now)
-        reserved = most * small + SURE * math.sqrt(most) * state.small.deviation
-        dearest = state.large.peak - self.dollars * (MOST - AIM)
-        if left < reserved + max(large, dearest):
-            return 0.0, f"{spent}; the rest is kept for the small model"
-        if not state.usual and gone > self.dollars * (state.elapsed(now) ** 2 + BURST):
-            return 0.0, f"{spent}; small only for now, since no earlier day is known"
-        if large <= small:
-            return 1.0, f"{spent}; the large model costs no more"
-        share = min(max((left / max(coming, 1.0) - small) / (large - small), 0.0), 1.0)
-        return share, f"{spent}; {share:.0%} to the large model"
+        alone = self._is_small_alone(now)
+        share, why = (0.0, "the rest pays for no escalations but those of hard checks") if alone else self._share(now)
+        return Allowed(share, alone, f"{state.spent:.2f} of {self.dollars:.2f} dollars; {why}")
 
-    def routed(self, tier: Tier, now: float) -> None:
+    def _is_small_alone(self, now: float) -> bool:
+        """Whether one more escalation may leave less than the small model alone costs for the rest of the day."""
+        alone, small = self.state.alone, self.state.small
+        if alone.count < FEW or small.mean <= CHEAPER * alone.mean:
+            return False
+        escalated = max(small.mean, small.peak - self.dollars * (MOST - AIM))
+        return self._left(now) < alone.sum_of(self.state.at_most(now)) + escalated
+
+    def _share(self, now: float) -> tuple[float, str]:
+        """Return the share of requests for the large model, and why, if small answers are escalated."""
+        state, left = self.state, self._left(now)
+        if not (state.small.count and state.large.count):
+            return FIRST if self.dollars > state.spent else 0.0, "what a request costs is not known yet"
+        small, large, coming = state.small.mean, state.large.mean, state.expected(now)
+        if left < coming * small:
+            return 0.0, "even the small model alone may pass it"
+        dearest = max(large, state.large.peak - self.dollars * (MOST - AIM))
+        if left < state.small.sum_of(state.at_most(now)) + dearest:
+            return 0.0, "the rest is kept for the small model"
+        if not state.usual and self.dollars * AIM - left > self.dollars * (state.elapsed(now) ** 2 + BURST):
+            return 0.0, "small only for now, since no earlier day is known"
+        if large <= small:
+            return 1.0, "the large model costs no more"
+        share = min(max((left / max(coming, 1.0) - small) / (large - small), 0.0), 1.0)
+        return share, f"{share:.0%} to the large model"
+
+    def _left(self, now: float) -> float:
+        """Return the dollars that are left when all requests that run have been paid, at the most that they cost."""
+        return self.dollars * AIM - self.state.spent - self._owed(now)
+
+    def routed(self, way: Way, now: float) -> None:
         """Count a request that begins."""
         self.state.turn(now)
         self.state.today[_slot(now)] += 1
-        self._running[tier].append(now)
+        self._running[way].append(now)
 
-    def settled(self, tier: Tier | None, dollars: float, now: float) -> None:
-        """Count what a request has cost; without a tier it was not routed, so that it teaches nothing."""
+    def settled(self, way: Way | None, dollars: float, now: float, alone: float | None = None) -> None:
+        """Count what a request has cost; without a way it was not routed, so that it teaches nothing.
+
+        `alone`: what of it the small model's first answer has cost.
+        """
         self.state.turn(now)
         self.state.spent += dollars
-        if tier is None:
+        if way is None:
             return
-        self.state.cost(tier).add(dollars)
-        if self._running[tier]:  # which one it was does not matter
-            self._running[tier].popleft()
+        self.state.cost(way).add(dollars)
+        if way is Way.SMALL and alone is not None:
+            self.state.alone.add(alone)
+        if self._running[way]:  # which one it was does not matter
+            self._running[way].popleft()
 
     def _owed(self, now: float) -> float:
-        """Return what the requests that run are going to cost."""
+        """Return what the requests that run are going to cost at most."""
         owed = 0.0
-        for tier, running in self._running.items():
+        for way, running in self._running.items():
             while running and running[0] < now - FORGOTTEN_S:
                 running.popleft()
-            owed += len(running) * self.state.cost(tier).mean
+            owed += self.state.cost(way).sum_of(len(running))
         return owed
 
 
