@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from coverage import Coverage
+from hypothesis import settings as hypothesis_settings
 
 import millrace as server
 import millrace_client
@@ -21,6 +22,9 @@ from tests.support.bills import Store
 from tests.support.server import Running, Start, started
 
 log.configure(level="critical")
+# How long an example takes says more of what else the machine does. What hangs is ended by the time limit of its test.
+hypothesis_settings.register_profile("patient", parent=hypothesis_settings(), deadline=None)
+hypothesis_settings.load_profile("patient")
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:

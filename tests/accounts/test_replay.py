@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from millrace.accounts.comparable import Comparable
 from millrace.accounts.promised import TriedPromise
@@ -372,7 +372,6 @@ def windows(draw: st.DrawFn) -> list[Past]:
     return rows
 
 
-@settings(deadline=None)
 @given(windows(), st.sampled_from([NOW, WITHOUT_EXACT, replace(NOW, promised=Promised(large_share=0.5))]))
 def test_unchanged_it_is_what_happened_whatever_that_was(rows: list[Past], rules: Rules) -> None:
     replay = replayed(rows, rules, was=rules)

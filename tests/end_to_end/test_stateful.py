@@ -32,7 +32,6 @@ def test_what_always_holds_by_a_hand_turned_clock() -> None:
         settings=settings(
             max_examples=250,
             stateful_step_count=40,
-            deadline=None,
             database=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),

@@ -17,7 +17,7 @@ CONTRACT = asyncapi.document("test")
 FRAMES, REQUESTS, MUTATIONS = 500, 160, 900
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(random=st.randoms(use_true_random=False))
 def test_any_frame_is_read_or_refused(random: Random) -> None:
     """Nothing else is raised, whatever is wrong with it; what fails is made smaller."""

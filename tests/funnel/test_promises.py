@@ -59,7 +59,7 @@ def test_quantiles_are_those_of_the_last_requests(scores: list[float]) -> None:
         assert sum(score > found.score_of(share) for score in last) <= round(share * len(last))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(some.floats(0, 1), some.lists(SCORES, min_size=1, max_size=5), some.integers(0, 2**32))
 def test_a_share_is_kept_whatever_the_scores_are(share: float, different: list[float], seed: int) -> None:
     """A few scores that tie, which then drift: a threshold alone cannot split those that tie."""
@@ -122,7 +122,7 @@ def test_labels_that_say_that_too_much_would_be_lost_keep_the_large_model() -> N
     assert promised.threshold(HERE).reason.endswith("500 labels that say it would not keep it")
 
 
-@settings(deadline=None, max_examples=2)
+@settings(max_examples=2)
 @given(some.integers(0, 2**32))
 def test_a_small_share_that_would_break_the_promise_is_found_seldom(seed: int) -> None:
     """Of 40 places in which each small answer loses a little too much, few are wrong at any time of 300 labels."""
@@ -138,7 +138,6 @@ def test_a_small_share_that_would_break_the_promise_is_found_seldom(seed: int) -
 
 
 @given(some.lists(some.tuples(some.floats(0, 1), some.sampled_from([-1, 0, 1])), min_size=1, max_size=60))
-@settings(deadline=None)
 def test_more_quality_never_allows_more_small_answers(found: list[tuple[float, int]]) -> None:
     pairs = Pairs([Pair(rank=rank, loss=loss, large=float(loss >= 0), weight=1.0) for rank, loss in found])
     shares = [pairs.small_share(quality, 0.95) for quality in (0.5, 0.8, 0.95, 1.0)]

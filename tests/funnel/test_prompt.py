@@ -38,7 +38,7 @@ def count(messages: tuple[Message, ...]) -> int:
 
 
 @given(MESSAGES, WORDS, st.lists(WORDS, max_size=6), st.integers(0, 80))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_holds_of_every_trim(history: list[Message], question: str, context: list[str], budget: int) -> None:
     """Budget, room, order, what must stay, what goes first."""
     prompt = Prompt(messages=(*history, Message(role="user", parts=(question,))))
@@ -145,7 +145,7 @@ def test_what_is_asked_now_is_never_cut(turn: str) -> None:
 
 
 @given(st.lists(st.sampled_from(["user", "assistant", "call", "result", "system"]), max_size=14), st.integers(0, 60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_call_is_never_parted_from_its_result(kinds: list[str], budget: int) -> None:
     """Wherever the results stand, also behind later questions."""
     due: list[str] = []

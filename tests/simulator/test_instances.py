@@ -9,7 +9,7 @@ import aiohttp
 import jsonschema_rs
 import orjson
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from millrace.simulator import SMALL, Simulator
 from millrace.simulator.instances import minimal
@@ -79,7 +79,6 @@ BOUNDS = st.one_of(st.none(), st.integers(-40, 40))
 
 
 @given(BOUNDS, BOUNDS, st.integers(0, 6), st.integers(0, 9), st.booleans())
-@settings(deadline=None)
 def test_bounds_are_kept(least: int | None, most: int | None, items: int, length: int, exclusive: bool) -> None:
     if least is not None and most is not None and most < least + 3:
         most = least + 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given, strategies as st
 
 from millrace import tokens
 from millrace.errors import UpstreamError
@@ -151,7 +151,6 @@ async def test_an_answer_far_below_its_cap_is_never_counted(monkeypatch: pytest.
     assert ("".join(attempt.parts), finish.reason) == (text, FinishReason.STOP)
 
 
-@hypothesis_settings(deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=60), st.integers(0, 80))
 def test_what_fits_is_a_beginning_within_the_limit(texts: list[str], limit: int) -> None:
     """However the text is cut up, nothing fits after the first text that did not fit whole."""

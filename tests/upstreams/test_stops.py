@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings as hypothesis_settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 from millrace.types import Call, FinishReason, Prompt, Scored, Thought
 from millrace.types.scored import scores_of
@@ -34,7 +34,6 @@ def test_what_is_a_stop_sequence(given_: Any, stops: tuple[str, ...]) -> None:
 LETTERS = st.text(alphabet="ab\n", max_size=12)
 
 
-@hypothesis_settings(deadline=None)
 @example(["ab", "a"], ["aba", "b"])
 @example(["aba"], ["aba", "b"])
 @given(

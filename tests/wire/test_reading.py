@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from millrace.errors import MillraceError
 from millrace.wire import limits, reading
@@ -48,7 +48,6 @@ def test_what_is_in_strings_does_not_count(piece: bytes) -> None:
 
 
 @pytest.mark.untraced
-@settings(deadline=None)  # the first one imports numpy
 @given(st.recursive(st.text('\\",[{x'), lambda child: st.lists(child) | st.dictionaries(st.text('\\"'), child)))
 def test_the_count_bounds_the_values(value: object) -> None:
     """For any JSON, cut anywhere."""
