@@ -237,12 +237,19 @@ class SharedSemantic:
         try:
             if self._lacks_since is not None:
                 await asyncio.sleep(YIELD_S)
-            if await self._link.ask(lambda redis: self._is_mine(redis, asked, number)):
+            if await self._has_taken(asked, number):
                 await self._send_pages(asked)
-        except RedisAwayError:
-            pass  # it asks again
         except (sqlite3.Error, TimeoutError) as error:
             log.get().warning("another replica was not sent what it asks for", exc_info=error)
+
+    async def _has_taken(self, asked: "_Asked", number: str) -> bool:
+        """Whether this replica has taken the task. Redis may be away for a moment; who asks waits as long."""
+        gives_up_at = self._clock() + TAKEN_S
+        while self._clock() < gives_up_at:
+            with suppress(RedisAwayError):
+                return await self._link.ask(lambda redis: self._is_mine(redis, asked, number))
+            await asyncio.sleep(POLL_S)
+        return False
 
     async def _is_mine(self, redis: Redis, asked: "_Asked", number: str) -> bool:
         """Whether this replica has taken the task."""
