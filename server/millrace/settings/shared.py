@@ -40,7 +40,7 @@ def invalid_shared(tree: dict[str, Any]) -> Iterator[Fault]:
 
 def _fault_of_redis(url: str) -> str:
     """Return what is wrong with the URL; empty if nothing."""
-    if not _is_url(url, ("redis", "rediss", "unix")):
+    if not _is_url(url, _STORES["redis"][0]):
         return "it is no URL"
     parts = urlsplit(url)
     if parts.scheme != "unix" and not (parts.path.strip("/") or "0").isdigit():

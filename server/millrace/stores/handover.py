@@ -20,10 +20,10 @@ from millrace.stores.accounts import Today
 from millrace.stores.ledger import SqliteLedger
 from millrace.stores.processes import Processes
 from millrace.stores.spending import Nanodollars, Others, SqliteSpending
+from millrace.stores.workers import LOOK_S
 from millrace.types.budget import AccountName, Spent
 
 POLL_S, RETRY_S = 0.25, 1.0
-LOOK_S = 1.0  # between two looks of a worker at who lives; it counts nothing of what the others spend
 LATEST_ROW_S = 600.0  # a row is opened with the first call, so at most about so long after its request
 
 
@@ -73,7 +73,7 @@ class Handover:
     async def follow(self) -> None:
         """Close what the others leave open when they die, and count what they have spent."""
         while self._others.living or self._worker is not None:
-            await beat(POLL_S if self._others.living else LOOK_S)
+            await beat(POLL_S if self._others.living else LOOK_S)  # a worker counts nothing that others spend
             try:
                 seen, self._seen = self._seen, await self._found()
                 if seen - self._seen:

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 
 from millrace import pricing
 from millrace.funnel.catalog import Catalog
+from millrace.funnel.prefixes import KEPT_S as CACHED_S
 from millrace.funnel.routing.features import is_call_repeated, last_tool_failed
 from millrace.funnel.routing.promises import Threshold
 from millrace.funnel.routing.runs import Run, Runs
-from millrace.funnel.routing.warmth import CACHED_S, Warmth, of_scores, of_wants
+from millrace.funnel.routing.warmth import Warmth, of_scores, of_wants
 from millrace.ports import Clock
 from millrace.types import Model, Request, Tier, Usage
 

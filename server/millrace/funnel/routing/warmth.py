@@ -9,7 +9,8 @@ turns, so that it follows a history that grows and a pace that changes; one step
 import math
 from collections.abc import Callable
 
-CACHED_S = 300.0  # for which providers keep a prompt in their cache after its last use
+from millrace.funnel.prefixes import KEPT_S as CACHED_S
+
 AGES = 6  # turns since the last use that are told apart
 SPREAD = 3.4  # how sharply the time of a next turn is known: of gaps that scatter by a factor of about 1.6
 

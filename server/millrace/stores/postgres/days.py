@@ -55,9 +55,9 @@ class Days:
 
 
 def found(connection: Connection) -> list[int]:
-    """Return the days that have a partition, in order."""
-    names = (name for (name,) in connection.execute(_FOUND).fetchall())
-    return sorted(int(name.removeprefix(_PREFIX)) for name in names)
+    """Return the days that have a partition, in order. An operator's own partition is none of them."""
+    days = (name.removeprefix(_PREFIX) for (name,) in connection.execute(_FOUND).fetchall())
+    return sorted(int(day) for day in days if day.isdecimal())
 
 
 def _made(ahead: range, first: int, connection: Connection) -> list[int]:
