@@ -39,13 +39,6 @@ def comparer() -> Iterator[MiniLMProcess]:
     made.close()
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path))
-    yield database
-    database.close()
-
-
 def pid_of(comparer: MiniLMProcess) -> int:
     assert comparer._child is not None
     return comparer._child.pid

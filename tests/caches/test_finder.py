@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,13 +98,6 @@ def test_it_is_the_same_for_each_instance() -> None:
     """Vectors are stored."""
     first, second = Finder(), Finder()
     assert np.abs(first.embed(ASKED) - second.embed(ASKED)).max() < 1e-6
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path))
-    yield database
-    database.close()
 
 
 async def kept(database: SqliteDatabase, embedder: Embedder) -> None:

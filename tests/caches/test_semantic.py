@@ -53,13 +53,6 @@ def embedders(request: pytest.FixtureRequest) -> Iterator[Embedders]:
     comparer.close()
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path))
-    yield database
-    database.close()
-
-
 async def test_another_wording_is_served(database: SqliteDatabase, embedders: Embedders) -> None:
     """With the stored text, its counts, and how near it was."""
     cache = cache_of(database, *embedders)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,13 +52,6 @@ def embedder() -> Iterator[Gated]:
     gated = Gated()
     yield gated
     gated.gate.set()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path))
-    yield database
-    database.close()
 
 
 def reasons(found: list[semantic.Found]) -> Counter[str]:
