@@ -137,7 +137,10 @@ def test_more_is_kept_back_the_less_the_traffic_is_known_and_the_longer_the_day(
                 loop.routed(Way.SMALL, (day + at / size) * DAY)
         today = len(sizes) * DAY
         loop.state.turn(today)
-        return [loop.state.at_most(now) - loop.state.expected(now) for now in (today, today + NOON, today + DAY - 60)]
+        return [
+            loop.state.at_most(loop.state.expected(now), now) - loop.state.expected(now)
+            for now in (today, today + NOON, today + DAY - 60)
+        ]
 
     steady, wild = kept_back([400] * 12), kept_back([200, 600] * 6)
     assert steady[0] < wild[0] / 2

@@ -130,9 +130,8 @@ class Spending(Struct):
             return seen / slots * (SLOTS - slot - passed)
         return self._forecast(self.today[: slot + 1], slot, passed)
 
-    def at_most(self, now: float) -> float:
-        """Return how many requests are expected of the rest of the day at most, as far as forecasts were right."""
-        expected = self.expected(now)
+    def at_most(self, expected: float, now: float) -> float:
+        """Return how many requests come at most if so many are expected, as far as forecasts were right."""
         if not self.usual:
             return expected * RESERVED_FIRST
         return expected * (1 + SURE * math.sqrt(self.wrong[_slot(now) * HOURS // SLOTS]))
@@ -198,28 +197,33 @@ class SpendingLoop:
         """Return what can be paid. `now` in Unix seconds."""
         state = self.state
         state.turn(now)
-        alone = self._is_small_alone(now)
-        share, why = (0.0, "the rest pays for no escalations but those of hard checks") if alone else self._share(now)
+        left = self.dollars * AIM - state.spent - self._owed(now)  # when all that runs has been paid, at its most
+        coming = state.expected(now)
+        at_most = state.at_most(coming, now)
+        alone = self._is_small_alone(left, at_most)
+        share, why = 0.0, "the rest pays for no escalations but those of hard checks"
+        if not alone:
+            share, why = self._share(left, coming, at_most, now)
         return Allowed(share, alone, f"{state.spent:.2f} of {self.dollars:.2f} dollars; {why}")
 
-    def _is_small_alone(self, now: float) -> bool:
+    def _is_small_alone(self, left: float, at_most: float) -> bool:
         """Whether one more escalation may leave less than the small model alone costs for the rest of the day."""
         alone, small = self.state.alone, self.state.small
         if alone.count < FEW or small.mean <= CHEAPER * alone.mean:
             return False
         escalated = max(small.mean, small.peak - self.dollars * (MOST - AIM))
-        return self._left(now) < alone.sum_of(self.state.at_most(now)) + escalated
+        return left < alone.sum_of(at_most) + escalated
 
-    def _share(self, now: float) -> tuple[float, str]:
+    def _share(self, left: float, coming: float, at_most: float, now: float) -> tuple[float, str]:
         """Return the share of requests for the large model, and why, if small answers are escalated."""
-        state, left = self.state, self._left(now)
+        state = self.state
         if not (state.small.count and state.large.count):
             return FIRST if self.dollars > state.spent else 0.0, "what a request costs is not known yet"
-        small, large, coming = state.small.mean, state.large.mean, state.expected(now)
+        small, large = state.small.mean, state.large.mean
         if left < coming * small:
             return 0.0, "even the small model alone may pass it"
         dearest = max(large, state.large.peak - self.dollars * (MOST - AIM))
-        if left < state.small.sum_of(state.at_most(now)) + dearest:
+        if left < state.small.sum_of(at_most) + dearest:
             return 0.0, "the rest is kept for the small model"
         if not state.usual and self.dollars * AIM - left > self.dollars * (state.elapsed(now) ** 2 + BURST):
             return 0.0, "small only for now, since no earlier day is known"
@@ -227,10 +231,6 @@ class SpendingLoop:
             return 1.0, "the large model costs no more"
         share = min(max((left / max(coming, 1.0) - small) / (large - small), 0.0), 1.0)
         return share, f"{share:.0%} to the large model"
-
-    def _left(self, now: float) -> float:
-        """Return the dollars that are left when all requests that run have been paid, at the most that they cost."""
-        return self.dollars * AIM - self.state.spent - self._owed(now)
 
     def routed(self, way: Way, now: float) -> None:
         """Count a request that begins."""
