@@ -38,11 +38,13 @@ DAY = 86_400
 SLOTS = 96  # of a day
 SLOT = DAY // SLOTS
 AIM = 0.995  # of the money: what runs when it is spent costs something still
-MOST = 1.015  # of the money: what an answer as dear as the dearest may not pass either
+MOST = 1.015  # of the money: what hardly any answer may pass either
 FIRST = 0.1  # of requests go to the large model while it is not known what they cost
 MEMORY, FEW = 600, 20  # requests that a mean cost is of
 FADES = 1000  # requests after which the dearest one counts a third
 CHANGED = 1.6  # times the mean cost, at least
+RARE = 4.0  # standard deviations of the logarithm of an answer's cost, that are reckoned with
+RECORD = 3.0  # times as dear as the dearest one, that is reckoned with at most
 CHEAPER = 1.05  # times as dear as the small model alone: else escalations are not worth looking at
 DIFFERS = 4.0  # standard deviations of a mean of few, that it differs by at least where a price has changed
 NEW_DAY = 0.3  # how much of what is expected comes from the last day
@@ -64,11 +66,19 @@ class Cost(Struct):
     lately: float = 0.0  # the mean of few
     square: float = 0.0  # the mean square
     peak: float = 0.0  # the dearest one, which fades
+    logs: int = 0  # requests that the mean logarithm is of, at most `MEMORY`
+    log: float = 0.0  # the mean logarithm
+    log_square: float = 0.0  # the mean square of what logarithms differ by
 
     @property
     def deviation(self) -> float:
         """The standard deviation, in dollars."""
         return math.sqrt(max(self.square - self.mean**2, 0.0))
+
+    @property
+    def rarely(self) -> float:
+        """What hardly one of ten thousand passes, if logarithms scatter evenly: mostly dearer than any has been."""
+        return max(self.peak, min(math.exp(self.log + RARE * math.sqrt(self.log_square)), RECORD * self.peak))
 
     def sum_of(self, requests: float) -> float:
         """Return what so many more requests cost at most: they scatter, and their mean is known from some alone."""
@@ -81,11 +91,16 @@ class Cost(Struct):
         self.square += (dollars**2 - self.square) / self.count
         self.peak = max(dollars, self.peak * (1 - 1 / FADES))
         self.lately += (dollars - self.lately) / min(self.count, FEW)
+        self.logs = min(self.logs + 1, MEMORY)
+        away = math.log(max(dollars, 1e-12)) - self.log
+        self.log += away / self.logs
+        self.log_square += (away**2 - self.log_square) / self.logs if self.logs > 1 else 0.0
         change, scatter = self.lately / max(self.mean, 1e-12), self.deviation / max(self.mean, 1e-12)
         beyond = max(CHANGED, 1 + DIFFERS * scatter / math.sqrt(FEW))
         if self.count >= 2 * FEW and not 1 / beyond < change < beyond:
             self.square, self.peak = self.square * change**2, max(self.peak * change, dollars)
             self.mean, self.count = self.lately, FEW
+            self.log += math.log(change)
 
 
 class Spending(Struct):
@@ -211,7 +226,8 @@ class SpendingLoop:
         alone, small = self.state.alone, self.state.small
         if alone.count < FEW or small.mean <= CHEAPER * alone.mean:
             return False
-        escalated = max(small.mean, small.peak - self.dollars * (MOST - AIM))
+        dearest = max(small.peak, self.state.large.rarely if self.state.large.count else 0.0)
+        escalated = max(small.mean, dearest - self.dollars * (MOST - AIM))
         return left < alone.sum_of(at_most) + escalated
 
     def _share(self, left: float, coming: float, at_most: float, now: float) -> tuple[float, str]:
@@ -222,7 +238,7 @@ class SpendingLoop:
         small, large = state.small.mean, state.large.mean
         if left < coming * small:
             return 0.0, "even the small model alone may pass it"
-        dearest = max(large, state.large.peak - self.dollars * (MOST - AIM))
+        dearest = max(large, state.large.rarely - self.dollars * (MOST - AIM))
         if left < state.small.sum_of(at_most) + dearest:
             return 0.0, "the rest is kept for the small model"
         if not state.usual and self.dollars * AIM - left > self.dollars * (state.elapsed(now) ** 2 + BURST):
