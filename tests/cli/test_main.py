@@ -20,7 +20,8 @@ from click.testing import CliRunner, Result
 from millrace import __version__
 from millrace.__main__ import main
 from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT, PATIENCE_S, server_process, spawn
+from tests.support.processes import ENVIRONMENT, server_process, spawn
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import wire_client
 
 EXAMPLE = REPOSITORY / "millrace.toml"

@@ -142,6 +142,6 @@ async def test_a_disk_without_room_loses_nothing(tmp_path: Path) -> None:
             asked.append(check_response(events)["id"])
         assert len(rows(tmp_path)) < len(asked)
         resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, limits)
-        await until(lambda: len(rows(tmp_path)) == len(asked), 10)
+        await until(lambda: len(rows(tmp_path)) == len(asked))
         assert running.process.poll() is None
     assert rows(tmp_path) == [(one, "completed") for one in asked]

@@ -67,7 +67,7 @@ async def test_frames_in_part_of_one_tenant_do_not_stop_another(shared: Shared) 
     async with AsyncExitStack() as clients:
         sent = [await parts(shared, clients, 3 * MEBIBYTE) for _ in range(20)]
         codes = [asyncio.create_task(code_of(client)) for client in sent]
-        await until(lambda: sum(code.done() for code in codes) >= 10, 20)
+        await until(lambda: sum(code.done() for code in codes) >= 10)
         await asyncio.sleep(0.3)
         assert {code.result() for code in codes if code.done()} <= {1013, None}
         assert 3 * MEBIBYTE < held(shared, "loud") < ROOM / 2
@@ -122,7 +122,7 @@ async def test_what_runs_and_waits_of_one_tenant_does_not_stop_another(shared: S
                 for number in range(20):
                     lane = {"stream_id": f"lane{number % 10}", "millrace": {"cache": "off"}}
                     await client.create(f"wait [ttft=60] {number} " + "word " * 80_000, model="small", **lane)
-        await until(lambda: held(shared, "loud") > 0.2 * ROOM, 20)
+        await until(lambda: held(shared, "loud") > 0.2 * ROOM)
         await asyncio.sleep(1)
         assert held(shared, "loud") < ROOM / 2
         await is_served(shared, size=500_000)

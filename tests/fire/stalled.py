@@ -37,7 +37,8 @@ from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, port_of, rss, started
 from tests.bench.rounds import set_pace
 from tests.bench.streams import text_frame
-from tests.bench.targets import configuration, free_port, millrace
+from tests.bench.targets import configuration, millrace
+from tests.support.ports import free_port
 from tests.support.raw_http import UPGRADE
 from tests.support.slow_client import SMALL_BUFFER
 

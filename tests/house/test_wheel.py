@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import venv
@@ -18,6 +17,8 @@ import pytest
 
 from millrace.web.manual.library import BESIDE
 from tests.support.paths import REPOSITORY
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_S
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 INSTALL = ("install", "--no-compile")  # what is imported is compiled then, which is the least of it
@@ -61,7 +62,7 @@ def demo(installed: Path, tmp_path: Path) -> Iterator[str]:
             yield address[1]
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
 
 def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
@@ -125,8 +126,7 @@ def test_from_an_empty_folder_to_the_first_answer_by_what_is_printed(installed: 
             one = [*simulate, "--profile", name, "--port", "0"]
             address = running.enter_context(left_running(one, tmp_path, environment))
             environment[f"MILLRACE__MODELS__{name.upper()}__BASE_URL"] = f"http://{address}/v1"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            environment["MILLRACE__SERVER__PORT"] = str(free.getsockname()[1])
+        environment["MILLRACE__SERVER__PORT"] = str(free_port())
         looked = subprocess.run(doctor, check=False, **here)
         assert (looked.returncode, looked.stderr) == (0, ""), looked.stdout
         assert looked.stdout.splitlines()[-1] == "Nothing is wrong. Next: millrace serve"

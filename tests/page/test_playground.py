@@ -15,6 +15,7 @@ from tests.support.browser import CHROMIUM, ask, expect_ended, longer_than, scre
 from tests.support.dashboard import AXE, overflow, violations
 from tests.support.paths import REPOSITORY
 from tests.support.server import Running
+from tests.support.waiting import PATIENCE_S
 
 WIDTHS = (390, 1024, 1920)
 CODE = "Write a short program."
@@ -245,7 +246,7 @@ async def output(command: list[str], environment: dict[str, str]) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     return said.decode()
 
 

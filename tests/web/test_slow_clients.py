@@ -108,7 +108,7 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
     async with start(with_(tmp_path)) as running, no_warnings_logged():
         async with slow_client(running.url, post_request(path, **asked)):
             (stream,) = process_of(running).streams
-            await until(lambda: stream.congested, 20)
+            await until(lambda: stream.congested)
             assert await paused_at(running) < TOKENS
             assert stream._waiting_bytes < limits.WAITING_BYTES + limits.SOCKET_BYTES
             for later_s in (0, 15, 31):
@@ -122,6 +122,7 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
 
 
 @pytest.mark.parametrize("over_http", [True, False])
+@pytest.mark.usefixtures("free_clock")
 async def test_who_reads_slowly_but_reads_is_not_given_up(start: Start, *, over_http: bool) -> None:
     """A few kilobytes at a time, for several times as long as nothing may happen."""
     head = post_request("responses", input=FLOOD) if over_http else UPGRADE
@@ -165,7 +166,8 @@ async def test_a_peer_that_answers_no_ping_is_gone(start: Start, monkeypatch: py
         began = time.monotonic()
         await until(lambda: running.small.stats.running == 1)
         await until(lambda: running.small.stats.running == 0)
-        assert 0.4 < time.monotonic() - began < 20  # and the answer would take 180
+        assert time.monotonic() - began > 0.4
+        assert running.small.stats.aborted == 1  # the answer would take three minutes
         await until(lambda: not running.connections)
 
 
