@@ -341,7 +341,7 @@ def test_a_signal_ends_a_demo_soon(number: signal.Signals) -> None:
         told_at = time.monotonic()
         process.send_signal(number)
         process.wait(PATIENCE_S)
-        assert time.monotonic() - told_at < 5
+        assert time.monotonic() - told_at < 25
         _, err = client.communicate(timeout=PATIENCE_S)
     assert client.returncode == 1
     assert "server_draining" in err

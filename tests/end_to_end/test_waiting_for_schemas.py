@@ -139,8 +139,9 @@ async def test_what_it_waits_for_too_long_is_not_checked(slow: Running, monkeypa
         await one.create("hello", text=form(1))  # it has its turn, which takes its time
         await until(lambda: memory.requests.used > 0)
         await asyncio.sleep(0.1)
+        alone = memory.requests.used
         await two.create("hello [tokens=50] [rate=100]", strategy="small", text=form(2), millrace={"checks": []})
-        await asyncio.sleep(0.05)
+        await until(lambda: memory.requests.used > alone)
         watching = asyncio.create_task(watch())
         events = await two.until("millrace.route", *TERMINALS)
         watching.cancel()

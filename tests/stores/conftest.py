@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from millrace.stores.database import SqliteDatabase
+from millrace.stores.postgres import connection
 from millrace.stores.postgres.database import PostgresDatabase
 from millrace.stores.redis import link as link_module
 from millrace.stores.redis.link import RedisLink, linked
@@ -61,7 +62,8 @@ async def link(redis: SharedServer, request: pytest.FixtureRequest) -> AsyncIter
 
 
 @pytest.fixture(autouse=True)
-def redis_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine it is late, and not away; what is about its deadlines has those of the product."""
+def stores_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine they are late, and not away; what is about its deadlines has those of the product."""
     monkeypatch.setattr(link_module, "_patience", lambda _: asyncio.timeout(PATIENCE_S))
     monkeypatch.setattr(link_module, "SOON_S", PATIENCE_S)
+    monkeypatch.setattr(connection, "CONNECT_S", 30)

@@ -20,7 +20,7 @@ from millrace.stores.postgres.connection import Connection
 from tests.support.namespaces import Host
 from tests.support.ports import free_port
 
-START_S = 30.0
+START_S = 60.0
 
 
 @dataclass(slots=True)

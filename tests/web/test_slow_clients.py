@@ -13,6 +13,7 @@ import pytest
 
 from millrace.dialects.event_log import DELTA_SIZE
 from millrace.stores.database import FILE
+from millrace.web import websocket
 from millrace.web.process import Process
 from millrace.web.session import Session
 from millrace.wire import limits
@@ -20,7 +21,7 @@ from tests.support.logs import no_warnings_logged
 from tests.support.raw_http import UPGRADE, post_request
 from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.slow_client import SMALL_BUFFER, slow_client
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
 
 TOKENS = 6000  # thrice what fits into the buffers of all sockets on the way
@@ -88,8 +89,11 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
     assert longest > limits.WAITING_BYTES / lanes / 2 / DELTA_SIZE  # merged
 
 
-async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(start: Start, tmp_path: Path) -> None:
+async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its requests end as `slow_consumer`, one that was seen in part and one that was not, and it is closed 1013."""
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", PATIENCE_S)  # for all that was sent before to be read
     async with start(with_(tmp_path, stuck_s=STUCK_S)) as running, slow_client(running.url) as peer:
         peer.create(FLOOD, stream_id="seen")
         peer.create("not seen [ttft=30]", stream_id="unseen")
