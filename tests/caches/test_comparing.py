@@ -107,7 +107,7 @@ def test_of_a_rush_as_many_are_answered_as_can_be_in_time(
 
     def answered(groups: list[list[str]]) -> list[list[Likeness]]:
         clock.now += text_s * sum(map(len, groups))
-        return [[Likeness(1.0, clock.now)] for _ in groups]
+        return [[Likeness(clock.now, None)] for _ in groups]
 
     def in_time(rush: int) -> list[bool]:
         by = clock.now + deadline_s
@@ -115,7 +115,7 @@ def test_of_a_rush_as_many_are_answered_as_can_be_in_time(
         jobs = [comparer.compare(ASKED, [FAR], by) for _ in range(rush)]
         for at, job in enumerate(jobs):
             with contextlib.suppress(TimeoutError):
-                ((_, ended[at]),) = job.result(PATIENCE_S)
+                ((ended[at], _),) = job.result(PATIENCE_S)
         return [end <= by + text_s for end in ended]
 
     monkeypatch.setattr(comparer, "_answers", answered)

@@ -20,7 +20,7 @@ from tests.support.ports import free_port
 
 BIN = STOCK / "node_modules" / ".bin"
 NPX = "npx --yes --package @copilotkit/aimock "  # what it would fetch is installed
-SECONDS = 60
+SECONDS = 120
 ANSWER = "A millrace leads water to a wheel."
 
 
