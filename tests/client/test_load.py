@@ -263,7 +263,7 @@ async def test_open_loop_keeps_its_rate(millrace: Running) -> None:
     assert measured.course.schedule_lag is not None
     assert measured.course.offered == 100
     assert measured.offered_rps <= 100  # it ends when the last is due, or a moment later
-    assert measured.caches["exact"] + measured.caches.get("joined", 0) >= 98
+    assert measured.caches["exact"] + measured.caches.get("joined", 0) >= 90
     assert measured.cached_tokens_per_s > 0 < measured.saved_usd
 
 
