@@ -16,8 +16,8 @@ from hypothesis import settings as hypothesis_settings
 import millrace as server
 import millrace_client
 from millrace import app, assembly, log
+from millrace.accounts.dashboard import dashboard, rollups
 from millrace.caches import exact, semantic, table
-from millrace.funnel import shared_flights
 from millrace.schemas import process as schemas
 from millrace.stores import archive, ledger
 from millrace.stores.database import MEMORY
@@ -122,11 +122,11 @@ DEADLINES = (
     (archive, "LOOKUP_S"),
     (ledger, "ANSWERED_S"),
     (schemas, "MAX_TURN_S"),
-    (shared_flights, "AWAITED_S"),
     (elsewhere, "CONNECT_S"),
     (elsewhere, "SIBLING_S"),
     (elsewhere, "ANSWER_S"),
     (elsewhere, "HEAD_S"),
+    (dashboard, "BUDGETS_S"),
 )
 
 
@@ -135,6 +135,7 @@ def work_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no reason for a miss; what is about a deadline sets its own."""
     for module, name in DEADLINES:
         monkeypatch.setattr(module, name, 30.0)
+    monkeypatch.setattr(rollups.Rollups.catch_up, "__defaults__", (30.0,))
 
 
 @pytest.fixture
