@@ -142,6 +142,7 @@ async def test_one_who_joined_without_a_deadline_gets_the_large_models_answer() 
         assert (response.ended.source, response.message().text) == (Source.LARGE, "Two metres.")
 
 
+@pytest.mark.usefixtures("free_clock")
 @pytest.mark.parametrize(
     ("delivery", "negotiated"),
     [("speculate", True), ("commit", False), ("commit", True), ("final", False), ("final", True)],
