@@ -32,9 +32,15 @@ from millrace_client.load.run import CLOCK, Plan, Run
 from millrace_client.load.sample import Sample, Timeline
 from millrace_client.load.websocket import Millrace, TimedSocket, dollars
 from tests.support.server import Running, Start
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 PLAN = Plan(connections=2, lanes=6, rate=None, poisson=True, duration_s=1.0, requests=None, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def cancels_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine; what is about the time that they have sets its own."""
+    monkeypatch.setattr("millrace_client.load.run.GRACE_S", PATIENCE_S)
 
 
 def mix(*rows: Row, seed: int = 1, fresh: bool = False) -> Mix:

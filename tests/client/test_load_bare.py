@@ -29,6 +29,12 @@ USAGE = '{"choices": [], "usage": {"completion_tokens": 3, "completion_tokens_de
 GOOD = events(ROLE, WORD, WORD, STOP, USAGE, "[DONE]")
 
 
+@pytest.fixture(autouse=True)
+def cancels_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine; what is about the time that they have sets its own."""
+    monkeypatch.setattr("millrace_client.load.run.GRACE_S", PATIENCE_S)
+
+
 def target(server: Written | str, **options: Any) -> Bare:
     url = server if isinstance(server, str) else server.url
     return Bare(url, options.pop("key", None), options.pop("model", "m"), lanes=options.pop("lanes", 1), clock=CLOCK)

@@ -78,7 +78,7 @@ async def test_one_that_fails_has_lost(millrace: Running, fault: str, broken: st
     async with wire_client(millrace.ws_url, negotiated=True) as client:
         options = {"strategy": strategy, "grace_ms": 5000, "hedge_ms": 30}
         other = "large" if broken == "small" else "small"
-        events = await client.ask(f"talk [ttft.{other}=0.3] [fault.{broken}={fault}]", millrace=options)
+        events = await client.ask(f"talk [ttft.{other}=1] [fault.{broken}={fault}]", millrace=options)
     response = check_response(events, negotiated=True)
     assert response["status"] == "completed"
     assert response["metadata"]["millrace.route"] == other
@@ -97,10 +97,11 @@ async def test_when_both_fail_it_is_failed(millrace: Running) -> None:
 async def test_a_hedge_starts_large_only_when_small_is_late(millrace: Running) -> None:
     """A small model in time is alone; a late one has company."""
     async with wire_client(millrace.ws_url, negotiated=True) as client:
-        options = {"strategy": "hedge", "hedge_ms": 400}
+        options = {"strategy": "hedge", "hedge_ms": 5000}
         events = await client.ask("talk [ttft=0.01]", millrace=options)
         assert check_response(events, negotiated=True)["metadata"]["millrace.route"] == "small"
         assert millrace.large.stats.started == 0
+        options["hedge_ms"] = 400
         late = await client.ask("talk [ttft.small=5] [ttft.large=0.05]", millrace=options)
     assert check_response(late, negotiated=True)["metadata"]["millrace.route"] == "large"
     assert attempts_of(late)["small-model"]["outcome"] == "lost"
