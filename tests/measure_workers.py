@@ -43,12 +43,13 @@ from tests.bench.processes import CORES, Clients, Measured, listening, port_of, 
 from tests.bench.rounds import RAMP_S, TTFT_S, set_pace
 from tests.bench.targets import configuration
 from tests.support.ports import free_port
-from tests.support.processes import ServerProcess, server_process
+from tests.support.processes import server_process
 
 MOST_CPU, LEAST_SHARE, MOST_SHARE = 1.1, 0.35, 0.65
 DELIVERED = 0.99  # of the tokens, in time: a run with less is void
 TRIES = 3
 IDLE_S = 5.0
+WARM_S = 2.0  # for each process: code that has run little is slow
 KILL_STREAMS, KILL_TOKENS, KILL_RATE, KILL_S = 300, 40, 10, 6.0  # a light load: what is counted is streams
 
 
@@ -80,9 +81,20 @@ async def serving(workers: int, provider_port: int, chosen: argparse.Namespace) 
         arguments = ("server", "serve", "--config", str(config), "--workers", str(workers))
         async with started(*arguments, cores={*CORES}, stdout=silent, stderr=silent) as server:
             await listening(port, chosen.patience)
+            async with asyncio.timeout(chosen.patience):
+                await all_listen(port, workers)
             yield server, port
             server.process.send_signal(signal.SIGINT)
             await server.process.wait()
+
+
+async def all_listen(port: int, workers: int) -> None:
+    """Connect until each worker has answered."""
+    epochs = set[str]()
+    while len(epochs) < workers:
+        client, epoch = await connected(f"ws://127.0.0.1:{port}")
+        await client.close()
+        epochs.add(epoch)
 
 
 async def paced(
@@ -93,7 +105,7 @@ async def paced(
         fields = {"model": "small"}
         await set_pace(provider_port, Pace(20))
         await clients.do("open", port=port, connections=64, negotiated=False)
-        await clients.do("burst", seconds=0.5, asking={"seed": f"{number} warm", "fields": fields})
+        await clients.do("burst", seconds=WARM_S * workers, asking={"seed": f"{number} warm", "fields": fields})
         await clients.do("close")
         await set_pace(provider_port, Pace(chosen.tokens, chosen.rate, TTFT_S))
         await clients.do("open", port=port, connections=chosen.streams, negotiated=False)
@@ -160,13 +172,10 @@ async def talk(client: ClientConnection, epoch: str, seen: Seen, until: float) -
         seen.cut[epoch] += 1
 
 
-async def connected(running: ServerProcess, seen: Seen) -> tuple[ClientConnection, str]:
+async def connected(url: str) -> tuple[ClientConnection, str]:
     """Connect, and learn whose connection it is."""
-    url = f"{running.ws_url}/v1/responses"
-    client = await connect(url, subprotocols=[Subprotocol("millrace.v1")], compression=None)
-    epoch = json.loads(await client.recv())["epoch"]
-    seen.connections[epoch] += 1
-    return client, epoch
+    client = await connect(f"{url}/v1/responses", subprotocols=[Subprotocol("millrace.v1")], compression=None)
+    return client, json.loads(await client.recv())["epoch"]
 
 
 async def killed(workers: int) -> tuple[Seen, str]:
@@ -176,7 +185,8 @@ async def killed(workers: int) -> tuple[Seen, str]:
         async with server_process(Path(folder), 1.0, workers=workers) as running:
             assert running.process.stderr is not None
             log = asyncio.create_task(asyncio.to_thread(running.process.stderr.read))  # or it would wait for a reader
-            clients = [await connected(running, seen) for _ in range(KILL_STREAMS)]
+            clients = [await connected(running.ws_url) for _ in range(KILL_STREAMS)]
+            seen.connections.update(epoch for _, epoch in clients)
             until = time.monotonic() + KILL_S
             talks = [asyncio.create_task(talk(client, epoch, seen, until)) for client, epoch in clients]
             await asyncio.sleep(KILL_S / 2)

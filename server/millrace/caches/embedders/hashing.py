@@ -64,4 +64,4 @@ def _of_word(word: str) -> tuple[list[int], list[float]]:
     return [zlib.crc32(f"word:{word}".encode()), *triples], [_WORD_WEIGHT] + [_TRIPLE_WEIGHT] * len(triples)
 
 
-_kept = lru_cache(maxsize=8192)(_of_word)
+_kept = lru_cache(maxsize=2048)(_of_word)

@@ -151,7 +151,7 @@ def _indexed(groups: str) -> dict[str, frozenset[int]]:
 _ONE_SENSE, _ALL = _indexed(_SAME), _indexed(f"{_SAME.strip()}\n{_GROUPS.strip()}")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def meanings(word: str) -> tuple[frozenset[int], frozenset[int]]:
     """Return the groups of one meaning, and all groups, of a word and its lemmas."""
     forms = lemmas(word)

@@ -221,7 +221,7 @@ def spelled(word: str) -> str:
     return word
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def lemmas(word: str) -> frozenset[str]:
     """Return every possible dictionary form of a word, itself included."""
     word = spelled(word)

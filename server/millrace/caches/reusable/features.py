@@ -39,7 +39,7 @@ def _index(feature: str) -> int:
     return zlib.crc32(feature.encode()) % SIZE
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _of_word(word: str) -> tuple[int, ...]:
     if word[0].isdigit():
         return (_index("number"),)
