@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from millrace.stores.database import SqliteDatabase
-from millrace.stores.postgres import connection
+from millrace.stores.postgres import archive, connection, spending
 from millrace.stores.postgres.database import PostgresDatabase
 from millrace.stores.redis import link as link_module
 from millrace.stores.redis.link import RedisLink, linked
@@ -67,3 +67,5 @@ def stores_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "_patience", lambda _: asyncio.timeout(PATIENCE_S))
     monkeypatch.setattr(link_module, "SOON_S", PATIENCE_S)
     monkeypatch.setattr(connection, "CONNECT_S", 30)
+    monkeypatch.setattr(archive, "LOOKUP_S", PATIENCE_S)
+    monkeypatch.setattr(spending, "READ_S", PATIENCE_S)
