@@ -27,7 +27,7 @@ from tests.support.wire_client import TERMINALS, Event, WireClient, check_respon
 
 STREAMS, TIMES = map(int, os.environ.get("MILLRACE_DRAIN", "40x1").split("x"))
 ROOM_S = 2.0  # around the end of the time, where a stream may fit or not
-ENOUGH_S = 25.0  # for what takes a moment where nobody else needs the machine
+ENOUGH_S = 55.0  # for what takes a moment where nobody else needs the machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,7 @@ async def test_no_stream_that_fits_is_cut(tmp_path: Path, run: int) -> None:
     async with server_process(tmp_path, drain_s) as running:
         began = asyncio.Semaphore(0)
         lengths = [2 + (longest - 2) * number // STREAMS for number in range(STREAMS)]
+        lengths[-STREAMS // 4 :] = [10 * longest] * (STREAMS // 4)  # late, however long it takes until all have begun
         streams = [
             asyncio.create_task(stream(running.ws_url, number, tokens, rate, began))
             for number, tokens in enumerate(lengths)
@@ -286,7 +287,7 @@ async def test_a_request_on_its_way_is_answered(tmp_path: Path) -> None:
 async def test_a_second_signal_stops_now(tmp_path: Path, first: signal.Signals, second: signal.Signals) -> None:
     """With nothing left open, and what was spent written all the same."""
     async with (
-        server_process(tmp_path, 30) as running,
+        server_process(tmp_path, 300) as running,
         aiohttp.ClientSession() as http,
         wire_client(running.ws_url) as client,
     ):
@@ -333,7 +334,7 @@ async def test_who_does_not_read_is_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
 async def test_with_nobody_connected_it_ends_at_once(tmp_path: Path, number: signal.Signals, status: int) -> None:
     """However long it might drain."""
-    async with server_process(tmp_path, 30) as running, aiohttp.ClientSession() as http:
+    async with server_process(tmp_path, 300) as running, aiohttp.ClientSession() as http:
         assert await get(http, f"{running.url}/readyz") == 200
         stopped_at = running.stop(number)
         assert await running.exited() == status
