@@ -16,6 +16,7 @@ from tests.support.wire_client import TERMINALS, Event, check_response, output_o
 SLOW = "go on [tokens=4000] [rate=100]"
 
 
+@pytest.mark.usefixtures("free_clock")
 @pytest.mark.parametrize("negotiated", [False, True])
 @pytest.mark.parametrize("delivery", ["speculate", "prefix", "commit", "final"])
 async def test_a_deadline_before_and_after_the_first_word(
