@@ -31,8 +31,9 @@ from millrace.stores.ledger import SqliteLedger
 from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, port_of, started
 from tests.bench.rounds import set_pace
-from tests.bench.targets import configuration, free_port, millrace
+from tests.bench.targets import configuration, millrace
 from tests.support.many_rows import multiplied, rows
+from tests.support.ports import free_port
 
 DAYS, DAY_S, BASE = 30, 86_400, 5000
 OPENS_S, RATIO = 2.0, 1.10

@@ -24,7 +24,8 @@ from rich.table import Table
 from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, port_of, started
 from tests.bench.rounds import set_pace
-from tests.bench.targets import configuration, free_port, millrace
+from tests.bench.targets import configuration, millrace
+from tests.support.ports import free_port
 
 MOST = 1.05  # times as much
 CONNECTIONS, TOKENS, WARM_S = 32, 20, 1.0

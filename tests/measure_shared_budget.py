@@ -31,9 +31,10 @@ from rich.table import Table
 from millrace import log
 from millrace.simulator import SMALL, Simulator
 from millrace.stores.database import FILE
+from tests.support.ports import free_port
 from tests.support.processes import address, spawn
 from tests.support.server import without_delays
-from tests.support.shared_servers import SharedServer, free_port, redis_server
+from tests.support.shared_servers import SharedServer, redis_server
 
 REPLICAS, AT_ONCE, FITS = 3, 200, 50
 TOKENS = 100  # of an answer

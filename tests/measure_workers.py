@@ -41,7 +41,8 @@ from websockets.typing import Subprotocol
 from tests.bench.pace import Pace
 from tests.bench.processes import CORES, Clients, Measured, listening, port_of, started
 from tests.bench.rounds import RAMP_S, TTFT_S, set_pace
-from tests.bench.targets import configuration, free_port
+from tests.bench.targets import configuration
+from tests.support.ports import free_port
 from tests.support.processes import server_process
 
 MOST_CPU, LEAST_SHARE, MOST_SHARE = 1.1, 0.35, 0.65

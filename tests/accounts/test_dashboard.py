@@ -29,6 +29,7 @@ from tests.support import counted
 from tests.support.clock import ManualClock
 from tests.support.counted import Row, leaves
 from tests.support.many_rows import LARGE_PRICE, SMALL, rows as made
+from tests.support.waiting import PATIENCE_S
 
 FIGURES = "/v1/dashboard/figures"
 HEAD = {"object", "now", "since", "until", "step", "step_s", "tenant", "model", "tag"}
@@ -278,7 +279,7 @@ async def test_one_that_has_handed_over_leaves_what_ends_to_the_next_process(kep
     following.watch(told.append)
     kept.rollups.hand_over()
     await kept.write([*made(30, seed=18, since=NOW - 5, until=NOW)])
-    await asyncio.wait_for(kept.rollups.run(), 10)
+    await asyncio.wait_for(kept.rollups.run(), PATIENCE_S)
     await kept.rollups.catch_up(10)
     await following.catch_up(30)
     assert sum(len(ended.rows) for ended in told) == 30
@@ -298,12 +299,14 @@ async def test_what_fails_half_way_is_not_added_in_part(kept: Kept) -> None:
     await kept.write([*made(50, seed=14, since=NOW - 3000, until=NOW - 10)])
     await kept.rollups.catch_up(60)
     damaged = "UPDATE rollups SET sums = x'c1' WHERE grouping = 'tenant'"
-    await kept.database.commit(lambda connection: connection.execute(damaged), within_s=5)
+    await kept.database.commit(lambda connection: connection.execute(damaged), within_s=PATIENCE_S)
     await kept.write([*made(50, seed=15, since=NOW - 3000, until=NOW - 10)])
     query = "SELECT sum(requests), sum(cost_nanodollars) FROM rollups"
 
     async def cells() -> Any:
-        return await asyncio.to_thread(kept.database.scan, lambda each: each.execute(query).fetchall(), within_s=5)
+        return await asyncio.to_thread(
+            kept.database.scan, lambda each: each.execute(query).fetchall(), within_s=PATIENCE_S
+        )
 
     before = await cells()
     for _ in range(2):
@@ -339,7 +342,7 @@ async def test_old_cells_are_forgotten_and_days_stay(kept: Kept) -> None:
     spans = await asyncio.to_thread(
         kept.database.scan,
         lambda connection: connection.execute("SELECT DISTINCT span FROM rollups").fetchall(),
-        within_s=5,
+        within_s=PATIENCE_S,
     )
     assert spans == [(Span.DAY,)]
     document = await kept.figures(tenant="anonymous", since="100d")
@@ -378,7 +381,9 @@ async def test_a_damaged_row_hides_no_other(kept: Kept) -> None:
     await kept.write(entries)
     damage = "UPDATE entries SET calls = '[{', story = '{' WHERE request_id = ?"
     mine = clients(entries)
-    await kept.database.commit(lambda connection: connection.execute(damage, (mine[0].request_id,)), within_s=5)
+    await kept.database.commit(
+        lambda connection: connection.execute(damage, (mine[0].request_id,)), within_s=PATIENCE_S
+    )
     assert (await kept.figures(tenant="anonymous"))["total"]["requests"] == len(mine) - 1
 
 

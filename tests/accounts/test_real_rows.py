@@ -57,7 +57,7 @@ async def asked_in_many_ways(folder: Path) -> AsyncIterator[Running]:
         assert {*await asyncio.gather(ask(same), ask(same))} == {200}
         before = running.small.stats.tokens_sent
         stopped = asyncio.create_task(ask("Count [tokens=3000] [rate=50]"))
-        await until(lambda: running.small.stats.tokens_sent > before, PATIENCE_S)
+        await until(lambda: running.small.stats.tokens_sent > before)
         stopped.cancel()
         await asyncio.gather(stopped, return_exceptions=True)
         async with asyncio.timeout(PATIENCE_S):

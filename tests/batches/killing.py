@@ -13,10 +13,11 @@ import click
 
 from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.stores.database import FILE
-from tests.support.batches import PATIENCE_S, chat, client_of, ended, rows, started
+from tests.support.batches import chat, client_of, ended, rows, started
 from tests.support.processes import address, spawn
 from tests.support.server import without_delays
 from tests.support.tables import print_figures
+from tests.support.waiting import PATIENCE_S
 
 SLOW = "[tokens=20] [rate=200]"  # a tenth of a second, so that a kill strikes some on their way
 IN_FLIGHT = 16

@@ -16,7 +16,7 @@ from tests.batches.test_provided import calls_of, with_batches
 from tests.support.batches import chat, client_of, ended, rows, started
 from tests.support.server import Start, configuration_for, process_of, serving, without_delays
 from tests.support.tenants import shared_server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ async def test_a_provider_gets_no_more_than_the_budget_of_batches_pays(start: St
         asked = [chat(str(n), f"Tell {n} [tokens=40]", model="small", max_tokens=40) for n in range(9)]
         batch = await started(client, asked)
         budget = process_of(running).batches._budget
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while batch.request_counts is None or batch.request_counts.completed < 5:
                 await asyncio.sleep(0.02)
                 batch = await client.batches.retrieve(batch.id)

@@ -16,7 +16,7 @@ from millrace.stores.database import FILE
 from tests.support.batches import EMBEDDINGS, RESPONSES, Line, chat, client_of, ended, rows, started
 from tests.support.live_server import live_server
 from tests.support.server import Start, configuration_for, serving, without_delays
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ async def test_what_the_provider_does_not_answer_is_asked_as_usual(start: Start,
         await until(lambda: bool(running.small.batches.batches))
         (theirs,) = running.small.batches.batches.values()
         theirs.status = "failed"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             done = 0
             while done < 2:
                 await asyncio.sleep(0.02)
@@ -121,7 +121,7 @@ async def test_a_new_process_finds_the_batch_of_the_provider_again(tmp_path: Pat
         async with serving(configuration) as url, client_of(url) as client:
             batch = await started(client, [chat(str(n), f"Tell {n}", model="small") for n in range(5)])
             waits_for = ""
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while "of the small model's provider" not in waits_for:
                     await asyncio.sleep(0.02)
                     found = await client.batches.retrieve(batch.id)

@@ -22,7 +22,7 @@ from millrace.wire.batches import BatchBody
 from tests.support.batches import chat, client_of, ended, rows, run, started
 from tests.support.server import Running, Start, process_of
 from tests.support.tenants import shared_server
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 SLOW = "[tokens=40] [rate=20]"  # two seconds
 Change = Callable[[dict[str, Any]], None]
@@ -44,7 +44,7 @@ def batch_settings(**fields: Any) -> Change:
 async def waits_for(client: AsyncOpenAI, batch: Batch, words: str) -> str:
     """Return what a batch waits for, once it waits for that."""
     found = ""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while words not in found:
             await asyncio.sleep(0.02)
             found = _waits_for(await client.batches.retrieve(batch.id))
@@ -97,7 +97,7 @@ async def test_when_the_money_of_batches_is_spent_they_wait_and_say_so(start: St
         budget = process.batches._budget
         budget._wall = lambda: process.wall() + 86_400
         batch = await client.batches.retrieve(batch.id)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while batch.request_counts is None or batch.request_counts.completed == done.completed:
                 batch = await client.batches.retrieve(batch.id)
         await ended(client, await client.batches.cancel(batch.id))
@@ -225,7 +225,7 @@ async def test_a_revoked_key_ends_its_batches(start: Start, tmp_path: Path) -> N
             (key,) = await store.load()
             assert await store.revoke(key.principal.key_id, 1.0)
         found = await process.batches.find("acme", batch.id)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not found.status.is_final:
                 await asyncio.sleep(0.02)
                 found = await process.batches.find("acme", batch.id)

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from tests.bench.processes import OTHER_CORES, Clients, Measured, port_of, started
 from tests.bench.rounds import Load, Round
-from tests.bench.targets import Target, configuration, free_port, millrace
+from tests.bench.targets import Target, configuration, millrace
+from tests.support.ports import free_port
 
 TARGET = Target(name="cascade", caches=True, negotiated=True, fields={"model": "auto"})
 SHOWN = {"first_p50_ms": "first token, alone, p50, ms", "us_per_token": "CPU, µs a token, paced"}

@@ -33,8 +33,9 @@ from tests.bench import questions, semantic_store
 from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, Measured, port_of, pss, started
 from tests.bench.rounds import set_pace
-from tests.bench.targets import configuration, free_port, millrace
+from tests.bench.targets import configuration, millrace
 from tests.support.looks import look
+from tests.support.ports import free_port
 
 Figures = list[tuple[str, float]]
 

@@ -1,7 +1,6 @@
 """What is measured: the bare relay, and Millrace in several configurations."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.processes import SERVER_CORE, Measured, listening, port_of, started
+from tests.support.ports import free_port
 
 RELAY = "bare relay"
 
@@ -46,13 +46,6 @@ def configuration(folder: Path, port: int, upstream: int, *, caches: bool) -> Pa
         f'[server]\nport = {port}\ndata_dir = "{folder}/data"\n{models}[cache]\nexact = {switch}\nsemantic = {switch}\n'
     )
     return file
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

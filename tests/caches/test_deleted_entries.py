@@ -15,7 +15,7 @@ from millrace.caches.deletions import Deletion, Deletions, add, heeded_by_all, p
 from millrace.stores.database import FILE, SqliteDatabase
 from tests.support.cache_commands import asked, beside
 from tests.support.server import Start
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 ASKED, SAME = "How do I reset my router?", "How can I reset my router?"
 
@@ -107,7 +107,7 @@ async def read_by(database: SqliteDatabase, *wanted: Deletion, epoch: str = "a")
     made = Deletions(database, epoch, [memory], ttl_s=60.0, wall=lambda: 1000.0)
     await database.ready()
     await made.begin(())
-    await database.commit(lambda connection: add(connection, wanted), within_s=10)
+    await database.commit(lambda connection: add(connection, wanted), within_s=PATIENCE_S)
     await made.read()
     return made, memory
 
@@ -140,10 +140,10 @@ async def test_an_entry_that_is_on_its_way_to_the_disk_is_not_served_after_a_res
     assert made.covers("ans_1", 989.0, "acme")
     await Deletions(database, "next", [], ttl_s=60.0, wall=lambda: 1000.0).begin(())
     known = await database.commit(
-        lambda connection: connection.execute("SELECT epoch FROM cache_deletions_read").fetchall(), within_s=10
+        lambda connection: connection.execute("SELECT epoch FROM cache_deletions_read").fetchall(), within_s=PATIENCE_S
     )
     left = await database.commit(
-        lambda connection: connection.execute("SELECT entry_id FROM cache_deletions").fetchall(), within_s=10
+        lambda connection: connection.execute("SELECT entry_id FROM cache_deletions").fetchall(), within_s=PATIENCE_S
     )
     assert ({epoch for (epoch,) in known}, left) == ({"next"}, [("ans_1",)])
     database.close()
@@ -154,7 +154,7 @@ async def test_a_deletion_leaves_memory_once_nothing_is_left_that_it_covers(data
     made = Deletions(database, "a", [], ttl_s=60.0, wall=lambda: now[0])
     for number in range(3):
         each = Deletion(at=now[0], entry_id=f"ans_{number}")
-        await database.commit(partial(add, deletions=[each]), within_s=10)
+        await database.commit(partial(add, deletions=[each]), within_s=PATIENCE_S)
         await made.read()
         now[0] += 60.0
     assert not made.covers("ans_0", 1000.0, "acme")
@@ -167,7 +167,7 @@ async def test_a_deletion_waits_until_every_process_heeds_it(
 ) -> None:
     """And says so when one does not."""
     database.write(prepare)
-    number = await database.commit(lambda connection: add(connection, [Deletion(at=1.0)]), within_s=10)
+    number = await database.commit(lambda connection: add(connection, [Deletion(at=1.0)]), within_s=PATIENCE_S)
     reader = Deletions(database, "a", [], ttl_s=60.0, wall=lambda: 1.0)
     waiting = asyncio.create_task(heeded_by_all(database, lambda: frozenset({"a"}), number))
     await asyncio.sleep(0.1)

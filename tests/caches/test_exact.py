@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from millrace.caches import exact
 from millrace.caches.exact import SqliteExactCache
 from millrace.stores.database import SqliteDatabase
 from millrace.types import Answer, Model, Price, Tier, Usage
 from tests.support.looks import look
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import check_response, output_of, wire_client
 
 QUESTION = "What is a millrace?"
@@ -275,17 +277,19 @@ async def test_the_bound_on_disk_is_of_bytes_not_of_stores() -> None:
     await asyncio.to_thread(database.close)
 
 
-async def test_a_database_that_is_late_is_a_miss(tmp_path: Path) -> None:
+async def test_a_database_that_is_late_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the deadline of a lookup, not of the disk."""
     database = SqliteDatabase(str(tmp_path))
     tier = cache(database, Wall(), memory_bytes=1)
     tier.store(b"k", "t", answer("x"))
     await database.ready()
     gate = threading.Event()
-    hanging = asyncio.create_task(database.read(lambda _: gate.wait(30), within_s=30))
+    hanging = asyncio.create_task(database.read(lambda _: gate.wait(PATIENCE_S), within_s=PATIENCE_S))
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    with monkeypatch.context() as hasty:
+        hasty.setattr(exact, "LOOKUP_S", 0.1)
         assert await tier.find(b"k") is None
+    assert not hanging.done()
     gate.set()
     await hanging
     assert await tier.find(b"k") is not None

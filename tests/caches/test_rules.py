@@ -103,6 +103,6 @@ def test_reading_and_judging_are_quick() -> None:
 
 def _timed(work: object, *args: object) -> float:
     assert callable(work)
-    began = time.perf_counter()
+    began = time.thread_time()
     work(*args)
-    return time.perf_counter() - began
+    return time.thread_time() - began

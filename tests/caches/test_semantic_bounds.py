@@ -15,7 +15,7 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit
 from tests.support.semantic_cache import answer, cache_of, stored
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 MIB = 2**20
 NAMES = [first + second for first in "bdfgklmnprst" for second in ("arn", "elm", "ock", "ull", "iver")]
@@ -61,7 +61,7 @@ async def rows(database: SqliteDatabase, what: str = "count(*)") -> Any:
     def query(connection: sqlite3.Connection) -> Any:
         return connection.execute(f"SELECT {what} FROM semantic_entries").fetchone()[0]  # noqa: S608 - of this test
 
-    return await database.commit(query, within_s=5)  # after all that is queued
+    return await database.commit(query, within_s=PATIENCE_S)  # after all that is queued
 
 
 @pytest.mark.parametrize("scopes", [1, 7, 100])
@@ -78,7 +78,7 @@ async def test_memory_is_bounded_in_bytes_however_many_scopes_there_are(database
 async def test_disk_is_bounded_in_bytes(database: SqliteDatabase) -> None:
     """The oldest go first, down to nine tenths."""
     cache = await filled(database, 200, 20_000, scopes=5, disk_bytes=MIB)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while (size := await rows(database, "sum(size)")) > MIB:
             pass  # it is pruned in steps
     assert size > 0.7 * MIB

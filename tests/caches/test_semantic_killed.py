@@ -12,8 +12,9 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit
-from tests.support.killed import PATIENCE_S, killed
+from tests.support.killed import killed
 from tests.support.semantic_cache import control_of
+from tests.support.waiting import PATIENCE_S
 from tests.support.writing_cache import SCOPES, TTL_S, cache_in, question
 
 KILLS = int(os.environ.get("MILLRACE_KILLS", "5"))

@@ -53,7 +53,7 @@ def opened(database: SqliteDatabase, folder: Path, **bounds: Any) -> SqliteSeman
 async def settled(cache: SqliteSemanticCache) -> None:
     """Wait until a scope is read, indexed and saved."""
     kept = cache._scopes
-    await until(lambda: not (kept._stepping or kept._rest or kept._copied_bytes), seconds=10.0)
+    await until(lambda: not (kept._stepping or kept._rest or kept._copied_bytes))
 
 
 async def filled(database: SqliteDatabase, folder: Path) -> None:
@@ -61,7 +61,7 @@ async def filled(database: SqliteDatabase, folder: Path) -> None:
     for number in range(COUNT):
         cache.store(SCOPE, "tenant", question(number), answer(str(number)))
     await stored(cache)
-    await until(lambda: len(files(folder)) == COUNT // segment.ROWS and is_saved(cache), seconds=10.0)
+    await until(lambda: len(files(folder)) == COUNT // segment.ROWS and is_saved(cache))
     await cache.close()
 
 
@@ -93,7 +93,7 @@ async def test_after_a_start_the_latest_are_served_at_once_and_then_all(
     cache = opened(database, tmp_path)
     await cache.find(SCOPE, question(0))
     assert len(cache._scopes.partitions[SCOPE]) < COUNT
-    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT, seconds=10.0)
+    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT)
     await settled(cache)
     assert all([await served(cache, number) for number in range(0, COUNT, 7)])
     assert cache._scopes.partitions[SCOPE].unindexed == 0
@@ -121,7 +121,7 @@ async def test_while_an_index_is_loaded_lookups_go_on(
     assert 0 < len(cache._scopes.partitions[SCOPE]) <= table.PAGE
     gate.set()
     await settled(cache)
-    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT, seconds=10.0)
+    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT)
     await cache.close()
 
 
@@ -143,7 +143,7 @@ async def test_without_snapshots_rows_are_read_as_fast_as_indexes_are_filled(
     monkeypatch.setattr(Partition, "put", noted)
     cache = opened(database, tmp_path)
     await cache.find(SCOPE, question(0))
-    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT, seconds=10.0)
+    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT)
     assert max(waiting) <= 50 + table.PAGE
     await settled(cache)
     assert all([await served(cache, number) for number in range(0, COUNT, 7)])
@@ -164,9 +164,9 @@ async def test_a_damaged_snapshot_is_built_again(database: SqliteDatabase, tmp_p
     files(tmp_path)[1].write_bytes(damaged)
     cache = opened(database, tmp_path)
     await cache.find(SCOPE, question(0))
-    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT, seconds=10.0)
+    await until(lambda: len(cache._scopes.partitions[SCOPE]) == COUNT)
     await settled(cache)
-    await until(lambda: len(files(tmp_path)) > 2, seconds=10.0)
+    await until(lambda: len(files(tmp_path)) > 2)
     assert bytes(damaged) not in [path.read_bytes() for path in files(tmp_path)]
     assert all([await served(cache, number) for number in range(0, COUNT, 7)])
     await cache.close()
@@ -186,7 +186,7 @@ async def test_snapshots_of_another_database_find_nothing_of_it(tmp_path: Path) 
     await cache.close()
     cache = opened(second, tmp_path)
     await cache.find(SCOPE, question(0))
-    await until(lambda: len(cache._scopes.partitions[SCOPE]) == 100, seconds=10.0)
+    await until(lambda: len(cache._scopes.partitions[SCOPE]) == 100)
     await settled(cache)
     assert all([await served(cache, number) for number in range(250, 350, 7)])
     assert isinstance(await cache.find(SCOPE, f"how can I paint a {WORDS[7]}"), SemanticMiss)
@@ -243,7 +243,7 @@ async def test_indexes_count_as_bytes_on_disk(database: SqliteDatabase, tmp_path
     for number in range(COUNT):
         cache.store(SCOPE, "tenant", question(number), answer(str(number)))
     await stored(cache)
-    await until(lambda: is_saved(cache), seconds=10.0)
+    await until(lambda: is_saved(cache))
     used = sum(path.stat().st_size for path in files(tmp_path))
     assert 0 < used <= 500_000
     assert cache._table.pruner.max_bytes == 2_000_000 - used

@@ -25,7 +25,7 @@ from tests.measure_semantic import read
 from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 KEPT = "How do I paint a fence?"
 
@@ -68,7 +68,7 @@ async def kept(database: SqliteDatabase) -> int:
 
 async def test_a_burst_is_answered_in_time(database: SqliteDatabase, embedder: Gated) -> None:
     """60 at once before a worker that hangs: few wait, those until the deadline; later it serves none of the gone."""
-    cache = cache_of(database, embedder, deadline_s=0.05, max_waiting=4)
+    cache = cache_of(database, embedder, deadline_s=0.5, max_waiting=4)
     cache.store(SCOPE, "tenant", KEPT, answer("So."))
     await stored(cache)
     embedder.gate.clear()
@@ -101,13 +101,13 @@ async def test_a_caller_that_leaves(database: SqliteDatabase, embedder: Gated) -
 
 async def test_what_is_found_counts_though_the_loop_was_late(database: SqliteDatabase, embedder: Gated) -> None:
     """The deadline is for the worker."""
-    cache = cache_of(database, embedder, deadline_s=0.5)
+    cache = cache_of(database, embedder, deadline_s=1.0)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     asked = asyncio.create_task(cache.find(SCOPE, REWORDED))
     await asyncio.sleep(0)  # it has asked the worker
-    cache._worker.submit_lookup(lambda: None).result(30)  # the loop stands still until the worker is done
-    time.sleep(0.6)  # noqa: ASYNC251 - and until the deadline has passed
+    cache._worker.submit_lookup(lambda: None).result(PATIENCE_S)  # the loop stands still until the worker is done
+    time.sleep(1.1)  # noqa: ASYNC251 - and until the deadline has passed
     assert isinstance(await asked, SemanticHit)
     await cache.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from millrace.caches import worker as workers
 from millrace.caches.worker import A_LITTLE, MANY, Worker
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -24,14 +25,14 @@ def test_a_lookup_overtakes_what_waits_in_the_background_unless_that_is_little(
     worker: Worker, waiting: int, place: int
 ) -> None:
     gate, done = threading.Event(), list[str]()
-    first = worker.submit_background(lambda: gate.wait(10))
+    first = worker.submit_background(lambda: gate.wait(PATIENCE_S))
     while worker._later:
         time.sleep(0.001)
     stored = [worker.submit_background(lambda: done.append("stored")) for _ in range(waiting)]
     lookup = worker.submit_lookup(lambda: done.append("looked up"))
     gate.set()
-    first.result(10)
-    wait([*stored, lookup], 10)
+    first.result(PATIENCE_S)
+    wait([*stored, lookup], PATIENCE_S)
     assert done.index("looked up") == place
 
 
@@ -40,7 +41,7 @@ def test_while_many_lookups_come_the_background_rests_nine_times_as_long_as_it_w
 ) -> None:
     monkeypatch.setattr(workers, "WITHIN_S", 60.0)  # all of the test's lookups have come lately then
     for _ in range(MANY):
-        worker.submit_lookup(lambda: None).result(10)
+        worker.submit_lookup(lambda: None).result(PATIENCE_S)
     began: list[float] = []
 
     def work() -> None:
@@ -48,7 +49,7 @@ def test_while_many_lookups_come_the_background_rests_nine_times_as_long_as_it_w
         time.sleep(0.02)
 
     for future in [worker.submit_background(work) for _ in range(3)]:
-        future.result(10)
+        future.result(PATIENCE_S)
     assert all(later - earlier >= 0.02 / workers.SHARE for earlier, later in pairwise(began))
 
 
@@ -56,30 +57,30 @@ def test_few_lookups_do_not_hold_it_up(worker: Worker, monkeypatch: pytest.Monke
     monkeypatch.setattr(workers, "WITHIN_S", 60.0)
     monkeypatch.setattr(workers, "SHARE", 1e-6)  # a rest would last for ever
     for _ in range(MANY - 1):
-        worker.submit_lookup(lambda: None).result(10)
+        worker.submit_lookup(lambda: None).result(PATIENCE_S)
     for future in [worker.submit_background(lambda: None) for _ in range(3)]:
-        future.result(10)
+        future.result(PATIENCE_S)
 
 
 def test_what_was_held_up_is_done_once_lookups_cease(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SHARE", 1e-6)
     for _ in range(MANY):
-        worker.submit_lookup(lambda: None).result(10)
+        worker.submit_lookup(lambda: None).result(PATIENCE_S)
     for future in [worker.submit_background(lambda: None) for _ in range(3)]:
-        future.result(10)
+        future.result(PATIENCE_S)
 
 
 def test_a_lookup_whose_time_has_passed_is_not_begun(worker: Worker) -> None:
     """However long ago its turn would have come; others after it are."""
     gate, done = threading.Event(), list[str]()
-    worker.submit_lookup(lambda: gate.wait(10))
+    worker.submit_lookup(lambda: gate.wait(PATIENCE_S))
     late = worker.submit_lookup(lambda: done.append("late"), time.monotonic() + 0.01)
     in_time = worker.submit_lookup(lambda: done.append("in time"), time.monotonic() + 30)
     time.sleep(0.02)
     gate.set()
-    in_time.result(10)
+    in_time.result(PATIENCE_S)
     with pytest.raises(TimeoutError):
-        late.result(10)
+        late.result(PATIENCE_S)
     assert done == ["in time"]
 
 
@@ -88,4 +89,4 @@ def test_nothing_is_done_while_somebody_else_is_at_work(worker: Worker) -> None:
         lookup = worker.submit_lookup(lambda: "found")
         with pytest.raises(TimeoutError):
             lookup.result(0.05)
-    assert lookup.result(10) == "found"
+    assert lookup.result(PATIENCE_S) == "found"

@@ -18,9 +18,10 @@ from millrace.errors import MillraceError
 from millrace_client.batch.command import batch as batch_command
 from tests.support.batches import chat, client_of, jsonl, started
 from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT, PATIENCE_S
+from tests.support.processes import ENVIRONMENT
 from tests.support.server import Running, Start, process_of
 from tests.support.tenants import shared_server
+from tests.support.waiting import PATIENCE_S
 
 SLOW = "[tokens=40] [rate=20]"  # two seconds
 

@@ -19,8 +19,9 @@ from click.testing import CliRunner
 from millrace_client.__main__ import main
 from millrace_client.chat.conversation import Conversation
 from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT, PATIENCE_S, spawn
+from tests.support.processes import ENVIRONMENT, spawn
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 
 HARD = "Prove that the square root of 2 is irrational."
 

@@ -13,8 +13,9 @@ from millrace.__main__ import main
 from millrace.stores.postgres.connection import Connection
 from millrace.stores.postgres.shipper import make_days
 from tests.support.paths import REPOSITORY
+from tests.support.ports import free_port
 from tests.support.processes import spawn
-from tests.support.shared_servers import SharedServer, free_port, postgres_server
+from tests.support.shared_servers import SharedServer, postgres_server
 
 SECRET = "not-to-be-shown"
 

@@ -19,9 +19,11 @@ from millrace.cli import findings
 from millrace.simulator import LARGE, SMALL, Simulator
 from tests.support import messages_server, messages_wire, responses_wire as wire
 from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT, PATIENCE_S
+from tests.support.ports import free_port
+from tests.support.processes import ENVIRONMENT
 from tests.support.responses_server import always, responding
 from tests.support.server import without_delays
+from tests.support.waiting import PATIENCE_S
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,7 +42,7 @@ async def configured(
     server.
     """
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
-        tables = {"port": _free_port(), "data_dir": str(folder / "data"), **server}
+        tables = {"port": free_port(), "data_dir": str(folder / "data"), **server}
         lines = ["[server]", *(f"{name} = {json.dumps(value)}" for name, value in tables.items())]
         models = (("small", small_url or small.base_url, upstream), ("large", large.base_url, "openai"))
         for name, url, api in models:
@@ -71,12 +73,6 @@ def _application(handler: Handler) -> web.Application:
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
     return application
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def doctor(config: Path, *arguments: str, **environ: str) -> tuple[int, str]:
@@ -289,7 +285,7 @@ async def test_what_the_model_for_embeddings_says_is_told_with_what_to_do(
 
 
 async def test_a_model_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
-    async with configured(tmp_path, f"http://127.0.0.1:{_free_port()}/v1") as config:
+    async with configured(tmp_path, f"http://127.0.0.1:{free_port()}/v1") as config:
         code, printed = await doctor(config)
     state, text = row(printed, "small model")
     assert (code, state) == (1, "wrong")

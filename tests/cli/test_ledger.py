@@ -22,8 +22,8 @@ from millrace.__main__ import main
 from millrace.cli import ledger, ledger_export
 from millrace.wire.ledger import LedgerEntry
 from tests.support.http_client import CHAT, RESPONSES
-from tests.support.processes import PATIENCE_S
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 from tests.web.test_ledger import asked
 
 SECRET = "heron"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.paths import REPOSITORY
-from tests.support.processes import ENVIRONMENT, PATIENCE_S, server_process
+from tests.support.processes import ENVIRONMENT, server_process
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import check_response, wire_client
 
 RUN: Any = {"capture_output": True, "text": True, "timeout": PATIENCE_S}

@@ -17,7 +17,7 @@ from millrace_client.__main__ import main as client
 from tests.support.keyed_server import keyed_server
 from tests.support.paths import REPOSITORY
 from tests.support.server import Running, Start
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 
 async def load_command(*arguments: str, command: str = "load") -> Process:
@@ -35,7 +35,7 @@ async def load_command(*arguments: str, command: str = "load") -> Process:
 
 async def ended(*arguments: str, command: str = "load") -> tuple[int | None, str, str]:
     process = await load_command(*arguments, command=command)
-    out, errors = await asyncio.wait_for(process.communicate(), 30)
+    out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     return process.returncode, out.decode(), errors.decode()
 
 
@@ -191,9 +191,9 @@ async def test_ctrl_c_is_130_with_a_table(millrace: Running, tmp_path: Path) -> 
     file = tmp_path / "mix.txt"
     file.write_text("x [tokens=900] [rate=100]\nWhat is a millrace?\n")
     process = await load_command("--url", millrace.url, "--prompts", str(file), "--fresh")
-    await until(lambda: millrace.small.stats.running > 3, 20)
+    await until(lambda: millrace.small.stats.running > 3)
     process.send_signal(signal.SIGINT)
-    out, errors = await asyncio.wait_for(process.communicate(), 10)
+    out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert (process.returncode, errors) == (130, b"")
     assert b"interrupted" in out
     assert b"cancelled" in out
@@ -207,6 +207,6 @@ async def test_a_question_needs_no_command(millrace: Running, words: list[str]) 
     meant = {"Q": "What is an API?", "U": millrace.url}
     command = [sys.executable, "client", *(meant.get(word, word) for word in words)]
     process = await asyncio.create_subprocess_exec(*command, cwd=REPOSITORY, stdout=PIPE, stderr=DEVNULL)
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 0
     assert b"application programming interface" in out

@@ -268,7 +268,7 @@ async def test_a_key_or_a_ticket_for_each_connection(start: Start, tmp_path: Pat
 async def test_ping(millrace: Running) -> None:
     """Several at once, each with its own answer; one that is never answered ends with its connection."""
     async with proxy_to(millrace.url) as proxy, Client(proxy.url) as client:
-        assert all(0 < seconds < 5 for seconds in await asyncio.gather(client.ping(), client.ping()))
+        assert all(0 < seconds < 60 for seconds in await asyncio.gather(client.ping(), client.ping()))
         unanswered = asyncio.create_task(client.ping())
         await asyncio.sleep(0)
         proxy.cut()

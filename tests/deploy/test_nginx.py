@@ -13,7 +13,7 @@ import pytest
 from millrace.wire import limits
 from tests.deploy.compose import read
 from tests.support.paths import REPOSITORY
-from tests.support.shared_servers import free_port
+from tests.support.ports import free_port
 
 TEXT = (REPOSITORY / "deploy" / "nginx.conf").read_text("utf-8")
 PAGE = (REPOSITORY / "docs" / "nginx.md").read_text("utf-8")

@@ -8,10 +8,10 @@ import aiohttp
 
 from tests.support.chat_server import USAGE, Fields, chunk, completing
 from tests.support.server import configuration_for, serving
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import wire_client
 
 EACH = 40  # questions of each kind
-PATIENCE_S = 60.0
 SAID = "It is {} metres tall and was built by two brothers of the miller"
 
 

@@ -18,6 +18,7 @@ from tests.support.keyed_server import APP, HEAD, OTHER, KeyedServer, keyed_serv
 from tests.support.logs import captured_logs
 from tests.support.origins import LOOKALIKES
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import wire_client
 
 TICKETS = int(os.environ.get("MILLRACE_TICKETS", "40"))
@@ -93,13 +94,15 @@ async def test_a_ticket_connects_a_page_and_is_not_echoed(guarded: KeyedServer) 
     ticket = await guarded.ticket()
     offered = [Subprotocol("millrace.v1"), Subprotocol(f"millrace.ticket.{ticket}")]
     url = f"{guarded.running.ws_url}/v1/responses"
-    async with connect(url, subprotocols=offered, origin=Origin(APP), compression=None) as connection:
+    async with connect(
+        url, subprotocols=offered, origin=Origin(APP), compression=None, open_timeout=PATIENCE_S
+    ) as connection:
         assert connection.subprotocol == "millrace.v1"
         assert connection.response is not None
         assert ticket not in str(connection.response.headers)
         assert json.loads(await connection.recv())["type"] == "millrace.hello"
     with pytest.raises(InvalidStatus) as refused:
-        await connect(url, subprotocols=offered, origin=Origin(APP))
+        await connect(url, subprotocols=offered, origin=Origin(APP), open_timeout=PATIENCE_S)
     assert refused.value.response.status_code == 401
 
 

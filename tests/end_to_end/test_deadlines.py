@@ -16,6 +16,7 @@ from tests.support.wire_client import TERMINALS, Event, check_response, output_o
 SLOW = "go on [tokens=4000] [rate=100]"
 
 
+@pytest.mark.usefixtures("free_clock")
 @pytest.mark.parametrize("negotiated", [False, True])
 @pytest.mark.parametrize("delivery", ["speculate", "prefix", "commit", "final"])
 async def test_a_deadline_before_and_after_the_first_word(
@@ -30,7 +31,7 @@ async def test_a_deadline_before_and_after_the_first_word(
         options["deadline_ms"] = 2_000
         asked_at = time.monotonic()
         late = check_response(await client.ask(SLOW, millrace=options), negotiated=negotiated)
-        assert 1.9 < time.monotonic() - asked_at < 6
+        assert time.monotonic() - asked_at > 1.9
         await until(lambda: millrace.small.stats.aborted == 2)
     if delivery in ("commit", "final"):
         assert (late["status"], late["error"]["code"], output_of(late)) == ("failed", "deadline_exceeded", "")

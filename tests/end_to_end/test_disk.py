@@ -17,7 +17,7 @@ from tests.stores.test_writer import locked
 from tests.support.http_client import RESPONSES
 from tests.support.processes import server_process
 from tests.support.server import Start
-from tests.support.waiting import until
+from tests.support.waiting import until, within
 from tests.support.wire_client import check_response, wire_client
 
 QUESTION = "What is a millrace?"
@@ -43,7 +43,6 @@ async def test_while_another_process_locks_the_file_requests_go_on(start: Start,
         configuration["server"]["data_dir"] = str(tmp_path)
 
     asked: list[str] = []
-    took: list[float] = []
     async with (
         start(on_disk) as running,
         wire_client(running.ws_url) as client,
@@ -56,12 +55,11 @@ async def test_while_another_process_locks_the_file_requests_go_on(start: Start,
             for number in range(60):
                 if number > 10 and time.monotonic() - begun > HELD_S:
                     break
-                at = time.monotonic()
                 question, mode = (QUESTION, "on") if number % 3 == 0 else (f"Number {number}?", "off")
                 cache = {"cache": mode if number % 3 != 1 else "on"}
-                response = check_response(await client.ask(question, store=True, millrace=cache))
+                async with within(MUCH_LESS_S):
+                    response = check_response(await client.ask(question, store=True, millrace=cache))
                 asked.append(response["id"])
-                took.append(time.monotonic() - at)
                 async with http.get(f"{RESPONSES}/{response['id']}") as answer:
                     assert answer.status == 200
                 async with http.get(f"{RESPONSES}/resp_nothing") as answer:
@@ -73,7 +71,6 @@ async def test_while_another_process_locks_the_file_requests_go_on(start: Start,
             assert len(rows(tmp_path)) == 1
         async with http.delete(f"{RESPONSES}/{asked[6]}") as answer:
             assert answer.status == 200
-    assert max(took) < MUCH_LESS_S
     assert rows(tmp_path) == [(one, "completed") for one in asked]
 
 
@@ -142,6 +139,6 @@ async def test_a_disk_without_room_loses_nothing(tmp_path: Path) -> None:
             asked.append(check_response(events)["id"])
         assert len(rows(tmp_path)) < len(asked)
         resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, limits)
-        await until(lambda: len(rows(tmp_path)) == len(asked), 10)
+        await until(lambda: len(rows(tmp_path)) == len(asked))
         assert running.process.poll() is None
     assert rows(tmp_path) == [(one, "completed") for one in asked]

@@ -14,9 +14,9 @@ from millrace.ports.replicas import PLACE
 from tests.support.replicas import replicas
 from tests.support.server import Running, process_of
 from tests.support.shared_servers import SharedServer
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import wire_client
 
-PATIENCE_S = 30
 LONG = "talk [rate=200] [tokens=5000]"
 
 

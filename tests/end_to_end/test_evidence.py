@@ -19,7 +19,7 @@ from millrace.stores.database import FILE
 from millrace.types import EVIDENCE_TENANT, Says
 from tests.support.processes import server_process
 from tests.support.server import Running, Start, process_of
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import check_response, wire_client
 
 BOOKED = "SELECT count(*) FROM entries WHERE tenant = '(evidence)'"
@@ -68,7 +68,9 @@ async def told(start: Start, **evidence: Any) -> AsyncIterator[Running]:
 async def rows(running: Running, query: str) -> list[tuple[Any, ...]]:
     process = process_of(running)
     database: Any = process.backlog
-    found: list[tuple[Any, ...]] = await database.commit(lambda each: each.execute(query).fetchall(), within_s=10.0)
+    found: list[tuple[Any, ...]] = await database.commit(
+        lambda each: each.execute(query).fetchall(), within_s=PATIENCE_S
+    )
     return found
 
 
@@ -79,7 +81,7 @@ async def test_a_small_answer_is_asked_again_and_judged(start: Start, monkeypatc
         events = await client.ask("How deep is the mill pond?", model="small")
         check_response(events)
         await until(lambda: running.large.stats.started == 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await rows(running, "SELECT 1 FROM judged"):  # noqa: ASYNC110 - the disk tells nobody
                 await asyncio.sleep(0.01)
         ((lever, said),) = await rows(running, "SELECT lever, opinions FROM judged")
@@ -159,7 +161,7 @@ async def test_a_killed_server_has_spent_what_it_booked(tmp_path: Path) -> None:
                 asked = f"How deep is pond {number}? [tokens.large=100000] [rate.large=20] [tokens.small=5]"
                 await client.ask(asked, model="small")
                 if number == 0:
-                    await until(lambda: dollars_of(tmp_path) > 0, 20.0)
+                    await until(lambda: dollars_of(tmp_path) > 0)
                 else:
                     await asyncio.sleep(1.0)  # in which it would ask
             server.stop(signal.SIGKILL)
@@ -174,7 +176,7 @@ async def test_a_server_that_drains_ends_what_it_asks_again_and_settles_it(tmp_p
     async with server_process(tmp_path, 10.0, "small_share = 1\njudged = true") as server:
         async with wire_client(server.ws_url) as client:
             await client.ask("How deep is it? [tokens.large=100000] [rate.large=20] [tokens.small=5]", model="small")
-            await until(lambda: dollars_of(tmp_path) > 0, 20.0)
+            await until(lambda: dollars_of(tmp_path) > 0)
         server.stop()
         await server.exited()
     with closing(sqlite3.connect(tmp_path / FILE)) as file:
@@ -193,7 +195,7 @@ async def test_what_people_say_of_a_hit_is_stored_as_a_verdict(start: Start) -> 
         address = f"{running.url}/v1/responses/{hit['id']}/feedback"
         async with aiohttp.ClientSession() as session, session.post(address, json={"rating": "up"}) as answer:
             assert answer.status == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not (found := await rows(running, kept)):  # noqa: ASYNC110 - the disk tells nobody
                 await asyncio.sleep(0.01)
     assert found == [(0.0, '[["feedback","same",1.0]]')]

@@ -12,6 +12,7 @@ import aiohttp
 
 from tests.support.chat_server import USAGE, Fields, chunk, completing
 from tests.support.server import configuration_for, serving
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import WireClient, output_of, wire_client
 
 ASKED = "How do I reset my router?"
@@ -24,7 +25,6 @@ NEAR = (
 FAR = "How do I factory reset my router?"
 WRONG, RIGHT = "Hold the reset button for 90 seconds.", "Hold the reset button for 10 seconds."
 PAUSE_S = 0.02  # between two questions
-PATIENCE_S = 45.0
 
 
 @dataclass

@@ -16,7 +16,7 @@ from millrace.wire import chunks
 from tests.support.http_client import CHAT, RESPONSES, body_of, data_of, lines_of, text_of_chunks
 from tests.support.logs import CapturedLogs, captured_logs
 from tests.support.server import Running
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import Event, check_response, text_of, wire_client
 
 SECRET = "the-miller-has-a-secret"
@@ -135,7 +135,7 @@ async def test_a_fault_in_a_completion_is_not_one_of_a_response(
 async def test_a_stream_whose_view_breaks_ends(millrace: Running, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """Over HTTP there is one error or one terminal, and the model is not read on for nobody."""
     IN_RESPONSES[fault](monkeypatch)
-    async with one_fault_logged(), aiohttp.ClientSession(millrace.url) as http, asyncio.timeout(20):
+    async with one_fault_logged(), aiohttp.ClientSession(millrace.url) as http, asyncio.timeout(PATIENCE_S):
         async with http.post(RESPONSES, json=body_of(RESPONSES, ASKED, stream=True, model="small")) as answer:
             if answer.status == 200:
                 events = [json.loads(data) for data in data_of(await lines_of(answer))]

@@ -52,7 +52,7 @@ async def test_what_a_request_held_is_freed_when_its_client_goes(start: Start, c
             async with wire_client(running.ws_url) as client:
                 for number in range(4):
                     await client.create(f"{number} {asked}", stream_id=f"{number % 2}", millrace={"cache": cache})
-                await until(lambda: big_messages() > 0 or asked == BIG, 20)
+                await until(lambda: big_messages() > 0 or asked == BIG)
                 await asyncio.sleep(0.3)
             await until(lambda: big_messages() == 0, 20)  # a thread may still count
     finally:
@@ -82,7 +82,7 @@ async def test_a_stalled_reader_of_many_small_deltas_costs_half_a_mebibyte_at_mo
     """Each delta is a small object in several lists: they are counted, not their letters alone."""
     async with start(answers_up_to(80_000)) as running, slow_client(running.url) as peer:
         peer.create("flood [tokens=80000]", millrace={"strategy": "small", "cache": "off"})
-        await until(lambda: any(run.response.paused for run in process_of(running).runs.running), 20)
+        await until(lambda: any(run.response.paused for run in process_of(running).runs.running))
         (run,) = process_of(running).runs.running
         await asyncio.sleep(0.3)
         facts = len(run.response.facts)

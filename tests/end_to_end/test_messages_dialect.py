@@ -17,7 +17,7 @@ from tests.support.messages_wire import Answer, Fields
 from tests.support.provider import DONE, END, HEAD, body as chunk, listening, one_after_another, says, stay
 from tests.support.responses_server import always as always_responding, responding
 from tests.support.server import AT_ONCE_S, configuration_for, serving
-from tests.support.waiting import until
+from tests.support.waiting import until, within
 
 PRICE = {"input": "10", "cached_input": "1", "cache_write": "12.5", "output": "20"}
 BETAS = {"anthropic-version": "2023-06-01", "anthropic-beta": "interleaved-thinking-2025-05-14,x-2026-01-01"}
@@ -232,18 +232,16 @@ async def test_who_leaves_closes_the_models_socket(content: Fields, number: int)
         body = {"model": "large", "max_tokens": 2048, "messages": [QUESTION], "tools": [WEATHER], "stream": True}
         asked = asyncio.ensure_future(setting.http.post(f"{setting.url}{MESSAGES}", json=body))
         await setting.model.begun.wait()
-        loop = asyncio.get_running_loop()
         if number and content["type"] == "thinking":
             answer = await asked
             while b"thinking_delta" not in await answer.content.readline():
                 pass
-            left_at = loop.time()
-            answer.close()
+            leave: Any = answer.close
         else:
-            left_at = loop.time()
-            asked.cancel()
-        await until(lambda: setting.model.left_at is not None)
-    assert setting.model.left_at - left_at < AT_ONCE_S
+            leave = asked.cancel
+        async with within(AT_ONCE_S):
+            leave()
+            await until(lambda: setting.model.left_at is not None)
 
 
 @streamed

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.provider import DONE, END, HEAD, Provider, Script, body, close, event, says, stay
 from tests.support.server import configuration_for, serving
+from tests.support.waiting import PATIENCE_S
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 JSON = {"Content-Type": "application/json"}
@@ -354,7 +355,7 @@ async def test_a_client_of_http_1_0_gets_no_chunks() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /v1/chat/completions HTTP/1.0\r\nHost: {host}:{port}\r\nContent-Length: {len(raw)}\r\n"
         writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + raw)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             got, _, rest = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
     assert b"chunked" not in got.lower()

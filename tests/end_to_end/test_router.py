@@ -19,10 +19,9 @@ from millrace.wire.router import RouterReport
 from tests.support.frames import validate_answer
 from tests.support.processes import server_process
 from tests.support.server import Running, Start, process_of
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import check_response, wire_client
 from tests.web.test_cache import told
-
-PATIENCE_S = 60.0
 
 
 def report_of(folder: Path) -> RouterReport:

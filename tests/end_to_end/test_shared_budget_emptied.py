@@ -15,9 +15,9 @@ from millrace.simulator import SMALL, Simulator
 from tests.support.processes import address, spawn
 from tests.support.server import without_delays
 from tests.support.shared_servers import SharedServer, postgres_server, with_tables
+from tests.support.waiting import PATIENCE_S
 
 TOKENS = 100  # of an answer, which costs the whole budget of a user
-PATIENCE_S = 30
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,7 @@ import pytest
 
 from tests.support.replicas import replicas
 from tests.support.shared_servers import SharedServer
-
-PATIENCE_S = 30
-
+from tests.support.waiting import PATIENCE_S
 
 CACHE = {"semantic": False}
 

@@ -19,10 +19,9 @@ from tests.support.replica_processes import replica_processes
 from tests.support.replicas import replicas
 from tests.support.server import Running
 from tests.support.shared_servers import SharedServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import TERMINALS, check_response, wire_client
 
-PATIENCE_S = 60
 CROWD = 100
 SHORT = "talk [tokens=40] [ttft=1.5] [rate=200]"
 LONG = "talk [tokens=60] [ttft=0.5] [rate=40]"
@@ -69,7 +68,7 @@ async def has_words(stream: Any) -> None:
 
 async def is_led(one: Running | ServerProcess) -> None:
     """Wait until a replica leads a flight, and the model has begun to answer."""
-    await until(lambda: one.small.stats.tokens_sent > 4, PATIENCE_S)
+    await until(lambda: one.small.stats.tokens_sent > 4)
 
 
 @asynccontextmanager
@@ -202,7 +201,7 @@ async def test_when_all_leave_the_call_stops(redis: SharedServer) -> None:
         for stream in (led, joined):
             stream.cancel()
             assert (await stream.reply()).status == "cancelled"
-        await until(lambda: found.one.small.stats.aborted == 1, PATIENCE_S)
+        await until(lambda: found.one.small.stats.aborted == 1)
         assert found.one.calls == 1
 
 
@@ -239,13 +238,13 @@ async def test_a_leader_that_hangs_or_is_killed_is_replaced(redis: SharedServer,
     short, prompt = "talk [tokens=20] [ttft=3]", "talk [tokens=100] [ttft=0.5] [rate=20]"
     async with (
         replica_processes(2, redis.url, "killed", tmp_path, "[cache]\nsemantic = false") as (one, two),
-        wire_client(one.ws_url, negotiated=True, open_timeout=PATIENCE_S, ping_interval=None) as leading,
-        wire_client(two.ws_url, negotiated=True, open_timeout=PATIENCE_S, ping_interval=None) as following,
+        wire_client(one.ws_url, negotiated=True, ping_interval=None) as leading,
+        wire_client(two.ws_url, negotiated=True, ping_interval=None) as following,
         aiohttp.ClientSession(two.url) as http,
     ):
         small = one.small.stats
         await leading.create(short, model="small")
-        await until(lambda: small.started == 1, PATIENCE_S)
+        await until(lambda: small.started == 1)
         one.stop(signal.SIGSTOP)
         alone = check_response(await following.ask(short, model="small"), negotiated=True)
         one.stop(signal.SIGCONT)
@@ -254,7 +253,7 @@ async def test_a_leader_that_hangs_or_is_killed_is_replaced(redis: SharedServer,
 
         sent = small.tokens_sent
         await leading.create(prompt, model="small")
-        await until(lambda: small.tokens_sent > sent + 4, PATIENCE_S)
+        await until(lambda: small.tokens_sent > sent + 4)
         whole = asyncio.create_task(answered(http, {"input": prompt, "model": "small", "stream": False}))
         await following.create(prompt, model="small")
         events = await following.until("response.output_text.delta")

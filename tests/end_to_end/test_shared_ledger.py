@@ -11,8 +11,7 @@ import pytest
 from millrace.stores import spool
 from tests.support.replicas import replicas
 from tests.support.shared_servers import SharedServer, postgres_server, with_tables
-
-PATIENCE_S = 30
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")

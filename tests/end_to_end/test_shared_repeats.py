@@ -13,7 +13,6 @@ from tests.support.shared_servers import SharedServer
 from tests.support.waiting import until
 from tests.support.wire_client import TERMINALS, wire_client
 
-PATIENCE_S = 30
 KEYED = {"idempotency_key": "k", "cache": "off"}
 GOES_ON = "go on [tokens=40] [rate=60]"
 
@@ -31,7 +30,7 @@ async def test_over_http_it_gets_the_same_response(redis: SharedServer, path: st
     body = body_of(path, GOES_ON, millrace=KEYED)
     async with replicas(2, {"redis": redis.url, "name": f"http{path}"}) as (one, two):
         first = asyncio.create_task(asked(one, path, body))
-        await until(lambda: one.calls == 1, PATIENCE_S)
+        await until(lambda: one.calls == 1)
         while_it_runs = await asked(two, path, body)
         assert while_it_runs == await first == await asked(two, path, body)
         async with aiohttp.ClientSession(two.url) as http, http.post(path, json=body | {"stream": True}) as answer:

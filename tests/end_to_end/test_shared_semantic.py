@@ -8,8 +8,8 @@ import aiohttp
 
 from tests.support.replicas import replica, replicas
 from tests.support.shared_servers import SharedServer
+from tests.support.waiting import PATIENCE_S
 
-PATIENCE_S = 60
 ASKED, REWORDED = "How do I reset my password?", "how can I reset my password"
 CACHE = {"exact": False}
 

@@ -24,7 +24,7 @@ from millrace.assembly import key_store
 from millrace.principal import Role
 from millrace.wire import limits
 from tests.support.server import Running, Start
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import Event, WireClient, check_response, wire_client
 
 PROBES = int(os.environ.get("MILLRACE_PROBES", "300"))
@@ -144,7 +144,7 @@ class Prober:
 
     async def _told(self, guess: str, frame: Event) -> str:
         await self._talk.send(frame)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return str(await self._talk.connection.recv()).replace(guess, "#")
 
 
@@ -263,7 +263,9 @@ async def test_a_ticket_is_its_owner(tenants: tuple[Tenant, Tenant, Tenant]) -> 
     ticket = (await other.post({"origin": APP}, "/v1/tickets"))["ticket"]
     offered = [Subprotocol("millrace.v1"), Subprotocol(f"millrace.ticket.{ticket}")]
     url = f"{other.running.ws_url}/v1/responses"
-    async with connect(url, subprotocols=offered, origin=Origin(APP), compression=None) as connection:
+    async with connect(
+        url, subprotocols=offered, origin=Origin(APP), compression=None, open_timeout=PATIENCE_S
+    ) as connection:
         client = WireClient(connection)
         epoch = (await client.next())["epoch"]
         for response_id, code in ((theirs, "resume_expired"), (mine, "resume_gap")):  # one was told, over HTTP

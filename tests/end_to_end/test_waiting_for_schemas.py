@@ -20,7 +20,7 @@ from millrace.stores.database import FILE
 from tests.support.http_client import CHAT, RESPONSES, body_of
 from tests.support.server import AT_ONCE_S, Running, Start, process_of
 from tests.support.stopped_schemas import stopped
-from tests.support.waiting import until
+from tests.support.waiting import until, within
 from tests.support.wire_client import TERMINALS, check_response, wire_client
 
 SLACK_S = 0.5  # of a busy machine
@@ -68,12 +68,11 @@ async def test_a_cancel_ends_it_at_once(slow: Running) -> None:
             await client.create("hello", stream_id="a", text=form(number))
         await until(lambda: schemas_of(slow)._waiting_bytes == 0 and any(map(has_work, process_of(slow).sessions)))
         await asyncio.sleep(0.1)
-        began = time.monotonic()
-        await client.send({"type": "response.cancel", "stream_id": "a"})
-        for _ in range(2):
-            events = await client.until(*TERMINALS)
-            assert check_response(events)["status"] == "cancelled"
-        assert time.monotonic() - began < AT_ONCE_S + SLACK_S
+        async with within(AT_ONCE_S + SLACK_S):
+            await client.send({"type": "response.cancel", "stream_id": "a"})
+            for _ in range(2):
+                events = await client.until(*TERMINALS)
+                assert check_response(events)["status"] == "cancelled"
         check_response(await client.ask("hello", stream_id="a"))
         await client.send({"type": "response.cancel", "stream_id": "a"})  # nothing is left to be cancelled
     await until(lambda: schemas_of(slow)._waiting_bytes == 0)
@@ -99,7 +98,7 @@ async def test_its_deadline_ends_it(slow: Running, door: str) -> None:
             http.post(slow.url + door, json=body_of(door, "hello", **field, **options)) as answer,
         ):
             assert (answer.status, (await answer.json())["error"]["code"]) == (408, "deadline_exceeded")
-    assert 0.29 < time.monotonic() - began < 0.3 + SLACK_S
+    assert time.monotonic() - began > 0.29
     assert slow.calls == 1
 
 
@@ -119,9 +118,8 @@ async def test_who_goes_away_is_not_waited_for(slow: Running, tmp_path: Path, do
         writer.write(f"POST {door} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         await until(lambda: process_of(slow).memory.requests.used > before)
         writer.transport.abort()
-    began = time.monotonic()
-    await until(lambda: process_of(slow).memory.requests.used == before)
-    assert time.monotonic() - began < AT_ONCE_S + SLACK_S
+    async with within(AT_ONCE_S + SLACK_S):
+        await until(lambda: process_of(slow).memory.requests.used == before)
     await until(lambda: rows(tmp_path) == ["cancelled"])
     assert slow.calls == 1
 
@@ -141,8 +139,9 @@ async def test_what_it_waits_for_too_long_is_not_checked(slow: Running, monkeypa
         await one.create("hello", text=form(1))  # it has its turn, which takes its time
         await until(lambda: memory.requests.used > 0)
         await asyncio.sleep(0.1)
+        alone = memory.requests.used
         await two.create("hello [tokens=50] [rate=100]", strategy="small", text=form(2), millrace={"checks": []})
-        await asyncio.sleep(0.05)
+        await until(lambda: memory.requests.used > alone)
         watching = asyncio.create_task(watch())
         events = await two.until("millrace.route", *TERMINALS)
         watching.cancel()

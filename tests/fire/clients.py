@@ -42,6 +42,7 @@ from tests.fire.streams import TEXT
 from tests.fire.talker import ENDLESS, FLOOD, Talker, talker
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.server import configuration_for, serving
+from tests.support.waiting import PATIENCE_S, until
 
 DOORS = ("websocket", "responses", "messages")
 WHOLE = "whole"  # Responses without a stream: nothing is sent to the client before the end
@@ -142,17 +143,17 @@ async def run_of(case: Case, server: Server, name: str, chance: random.Random, t
         server.cases[name] = case, None
         client = await peer.ask(proxy.url, case.door, asked)
         try:
-            await _until(lambda: name in server.talker.sent, 10)
+            await until(lambda: name in server.talker.sent)
             if case.is_full:
                 await _fill(client, proxy, server, name, chance.choice((0, 40, 200)) if case.door == "websocket" else 0)
             else:
                 deltas = 0 if case.door == WHOLE else chance.choice((0, 0, 1, 5, 20))  # 0: before the first, or about
-                await _until(lambda: client.deltas >= deltas, 20)
+                await until(lambda: client.deltas >= deltas)
             struck_at = asyncio.get_running_loop().time()
             _strike(case.fault, proxy)
             if case.fault in HOLES:
                 await turn.aclose()
-            await _until(lambda: name in server.talker.left_at, case.within_s + 20)
+            await until(lambda: name in server.talker.left_at, case.within_s + PATIENCE_S)
             if case.fault in (Fault.RESET_DOWN, Fault.END_DOWN):
                 assert client.has_ended.is_set(), "its client does not know"
         finally:
@@ -171,7 +172,7 @@ async def _asked(case: Case, proxy: Proxy, server: Server, name: str, body: dict
     if case.fault is not Fault.HOLE_UP:
         return await talk.ask(proxy.url, case.door, body)
     told = asyncio.create_task(talk.ask(proxy.url, case.door, body))
-    await _until(lambda: name in server.talker.sent, 10)
+    await until(lambda: name in server.talker.sent)
     proxy.to_server.hold()  # from the end of the request on
     return await told
 
@@ -202,12 +203,6 @@ def _strike(fault: Fault, proxy: Proxy) -> None:
     strikes[fault]()
     if fault is Fault.LOST:
         proxy.to_server.hold()
-
-
-async def _until(condition: Callable[[], bool], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what it looks at cannot tell us
-            await asyncio.sleep(0.002)
 
 
 @asynccontextmanager
@@ -297,7 +292,7 @@ async def measure(
         await asyncio.gather(*runs)
         for each in servers:
             try:
-                await idle(each.process, lambda: each.talker.open > 0, 5)  # noqa: B023 - it is called at once
+                await idle(each.process, lambda: each.talker.open > 0, 30)  # noqa: B023 - it is called at once
             except AssertionError as error:
                 left.append(str(error))
         await stack.aclose()

@@ -40,7 +40,7 @@ AGES_S = 0.1  # after which a row is on the disk
 LEARNS_S = 5.0  # in which a client knows, at most, that its answer will not come
 BETWEEN_S = (0.8, 2.0)  # kills
 AWAY_S = 0.5  # that a killed model stays so
-ENDS_S = 30.0  # for all to end
+ENDS_S = 60.0  # for all to end
 REREAD = 60  # answers that are asked for once more
 PACE = "[tokens=30] [rate=100]"
 MORE = """

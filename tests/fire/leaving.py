@@ -18,12 +18,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.fire.target import Target
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import TERMINALS
 
 Event = dict[str, Any]
 
 MOST_WAIT_S = 0.15  # from a request to its cancel
-ACKNOWLEDGED_S = 5.0  # for the terminal of a cancelled request
+ACKNOWLEDGED_S = 30.0  # for the terminal of a cancelled request
 USER = "ann"  # who has a budget, and so reservations
 RST = struct.pack("ii", 1, 0)
 _ID = re.compile(rb"resp_[0-9a-f]{32}")
@@ -195,7 +196,7 @@ class Leaver:
     async def _abort_chat(self) -> list[Cancelled]:
         """Abort requests of the AI SDK's chats."""
         made, url = [], f"{self._target.running.ws_url}/v1/chat/ws"
-        async with connect(url, compression=None, max_size=None) as connection:
+        async with connect(url, compression=None, max_size=None, open_timeout=PATIENCE_S) as connection:
             for at in range(self._random.randrange(1, 4)):
                 one, body = self._asked("abort of a chat")
                 text = {"id": "m", "role": "user", "parts": [{"type": "text", "text": body.pop("input")}]}
@@ -249,7 +250,9 @@ class Socket:
         """Connect."""
         protocols = [Subprotocol("millrace.v1")] if negotiated else None
         url = f"{target.running.ws_url}/v1/responses"
-        async with connect(url, subprotocols=protocols, compression=None, max_size=None, close_timeout=1) as connection:
+        async with connect(
+            url, subprotocols=protocols, compression=None, max_size=None, open_timeout=PATIENCE_S, close_timeout=1
+        ) as connection:
             client = cls(connection)
             reading = asyncio.create_task(client._read())
             try:

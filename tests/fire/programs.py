@@ -5,7 +5,6 @@ What they print goes to a file beside the database.
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +21,7 @@ from millrace.principal import Role
 from millrace.stores.database import FILE
 from tests.bench.processes import listening
 from tests.support.paths import REPOSITORY
+from tests.support.ports import free_port
 from tests.support.processes import ENVIRONMENT
 from tests.support.server import PRICES
 
@@ -111,14 +111,6 @@ class Place:
     def programs(self) -> tuple[Program, ...]:
         """All of them; the server is the last."""
         return (*self.models, self.server)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def configuration(models: Sequence[Program], folder: Path, more: str = "", server: str = "") -> str:

@@ -21,7 +21,7 @@ from tests.support.server import PRICES, configuration_for, serving
 
 _ROWS = "SELECT request_id, tag, status, code, cost_nanodollars, calls FROM entries"
 SILENCE_S = 3.0  # that a model may be silent
-MEND_S = 30.0  # for a breaker to close: a probe, or a time for which it was asked to wait
+MEND_S = 60.0  # for a breaker to close: a probe, or a time for which it was asked to wait
 
 
 @dataclass(slots=True)

@@ -37,9 +37,11 @@ from tests.bench.pace import Pace
 from tests.bench.processes import OTHER_CORES, Clients, port_of, rss, started
 from tests.bench.rounds import set_pace
 from tests.bench.streams import text_frame
-from tests.bench.targets import configuration, free_port, millrace
+from tests.bench.targets import configuration, millrace
+from tests.support.ports import free_port
 from tests.support.raw_http import UPGRADE
 from tests.support.slow_client import SMALL_BUFFER
+from tests.support.waiting import PATIENCE_S
 
 MOST_KIB = 512.0
 LATER_S = 5.0  # than the setting by which a stuck reader is given up, at most
@@ -190,7 +192,7 @@ class Stage:
         """See when they are closed; have some read on as soon as their requests have ended."""
         if not readers:
             return
-        over = time.monotonic() + self.stuck_s + 2 * LATER_S
+        over = time.monotonic() + self.stuck_s + PATIENCE_S
         waiting = readers[:READ_ON]
         reading: list[asyncio.Task[None]] = []
         while any(reader.closed_at is None for reader in readers) and time.monotonic() < over:

@@ -79,7 +79,7 @@ async def _over_websocket(url: str, body: Fields, head: dict[str, str], *, negot
     subprotocols = [Subprotocol("millrace.v1")] if negotiated else None
     events: list[Fields] = []
     options: Fields = {"subprotocols": subprotocols, "additional_headers": head, "ping_interval": None}
-    async with connect(address, compression=None, **options) as socket:
+    async with connect(address, compression=None, open_timeout=PATIENCE_S, **options) as socket:
         await socket.send(json.dumps({"type": "response.create"} | body))
         while not events or events[-1]["type"] not in (*TERMINALS, "error"):
             events.append(json.loads(await socket.recv()))

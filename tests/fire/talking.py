@@ -16,6 +16,7 @@ from tests.fire.grammar import LANES, Frames, Ids
 from tests.fire.target import Target
 from tests.fire.watch import HANG_S, HangError
 from tests.support import frames as contract
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import TERMINALS
 
 Event = dict[str, Any]
@@ -124,7 +125,9 @@ async def talk(target: Target, made: Frames, address: str, ids: Ids, random: Ran
     sent = 0
     protocols = [Subprotocol("millrace.v1")] if is_negotiated else None
     url = f"{target.running.ws_url}{address}"
-    async with connect(url, subprotocols=protocols, compression=None, max_size=None, close_timeout=2) as connection:
+    async with connect(
+        url, subprotocols=protocols, compression=None, max_size=None, open_timeout=PATIENCE_S, close_timeout=2
+    ) as connection:
         reading = asyncio.create_task(_read(connection, told))
         try:
             for _ in range(random.randrange(1, 2 * FRAMES)):

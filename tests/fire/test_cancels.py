@@ -11,7 +11,7 @@ from tests.fire import cancels
 CANCELS = 100
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_cancels_at_random_moments_leave_nothing(tmp_path: Path) -> None:
     """No task, socket, reservation or open row; and the models' sockets close soon."""
     fired, took = await cancels.run(CANCELS, 1, 4, tmp_path)

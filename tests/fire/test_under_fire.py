@@ -21,7 +21,7 @@ def test_a_slope_is_found_among_noise_and_outliers(per_hour: float) -> None:
     assert found.low < found.per_hour < found.high
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_soak_leaves_samples_that_can_be_read(tmp_path: Path) -> None:
     log = tmp_path / "soak.jsonl"
     await soak.soak(log, hours=4 / 3600, rate=10, seed=1, every_s=0.4, reader="httptools")
@@ -72,13 +72,13 @@ def test_what_grows_in_a_soak_is_told(tmp_path: Path, grows: dict[str, float], s
     assert [each.partition(",")[0].partition(":")[0] for each in wrong] == said
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_what_idle_connections_cost() -> None:
     (costs,) = await idle.idle(("responses",), 300, lambda *_: None)
     assert not idle.wrong(costs)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_stalled_readers_are_cheap_and_closed() -> None:
     """What is a matter of time, and of a peer that reads its close frame in time, is measured by the command."""
     (pair,) = await stalled.measure(1, healthy=20, stalled=10, stuck_s=1.0, seed=1, step=lambda: None)
@@ -87,10 +87,11 @@ async def test_stalled_readers_are_cheap_and_closed() -> None:
     assert stalled.TRY_AGAIN_LATER in pair.beside.codes
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_kills_lose_and_damage_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """How soon a row is on the disk is measured by the command: a busy machine is later."""
+    """How soon a row is on the disk, and a client knows, is measured by the command: a busy machine is later."""
     monkeypatch.setattr(kills, "AGES_S", 5.0)
+    monkeypatch.setattr(kills, "LEARNS_S", 30.0)
     outcome = await kills.killing(tmp_path, 2, 1, Progress(disable=True))
     assert outcome.server_kills
     assert not outcome.faults

@@ -79,7 +79,9 @@ class Visitors:
         while not self.is_over:
             with suppress(OSError, WebSocketException, aiohttp.ClientError):
                 if way is Way.SOCKET:
-                    async with connect(f"{self.url.replace('http', 'ws', 1)}{RESPONSES}", compression=None) as socket:
+                    async with connect(
+                        f"{self.url.replace('http', 'ws', 1)}{RESPONSES}", compression=None, open_timeout=PATIENCE_S
+                    ) as socket:
                         while not self.is_over:
                             await self._ask(way, self._over_socket, socket)
                 else:

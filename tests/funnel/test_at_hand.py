@@ -16,11 +16,12 @@ from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.types import Delivery, Format, Outcome, Source, Status, Thought, Tool
 from tests.support.scripted_models import CUT, STOP, ScriptedFunnel, ScriptedUpstream, Step, request
 from tests.support.server import Running
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import check_response, output_of, wire_client
 
 UNSURE = "I'm not sure, but some two metres."
 DEADLINE_S = 0.3
+IN_TIME_S = 1.5  # by which the small model has answered, on a busy machine too
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +51,8 @@ def asked(*, in_s: float = DEADLINE_S, **fields: Any) -> ResponseLog:
 async def test_the_small_answer_is_given_when_the_large_model_is_silent() -> None:
     """It is complete, the check that it failed is named, the large call is closed, and both are charged once."""
     async with models((Thought("Hm."), UNSURE, STOP)) as funnel:
-        response = asked()
-        await asyncio.wait_for(funnel.funnel.answer(response), 30)
+        response = asked(in_s=IN_TIME_S)
+        await asyncio.wait_for(funnel.funnel.answer(response), PATIENCE_S)
         assert funnel.large.attempts[0].aborted
     ended = response.ended
     assert ended is not None
@@ -71,7 +72,7 @@ async def test_words_of_the_large_model_stay(delivery: Delivery) -> None:
     async with models((UNSURE, STOP), ("Two", " metres")) as funnel:
         response = asked(in_s=4, delivery=delivery)
         task = asyncio.create_task(funnel.funnel.answer(response))
-        await until(lambda: response.message().text == "Two metres", 30)
+        await until(lambda: response.message().text == "Two metres")
         await asyncio.sleep(5)
         assert not task.done()
         task.cancel()
@@ -82,8 +83,8 @@ async def test_words_of_the_large_model_stay(delivery: Delivery) -> None:
 async def test_under_final_nobody_has_seen_a_word() -> None:
     """So half an answer of the large model gives way to the whole small one."""
     async with models((UNSURE, STOP), ("Two", " metres")) as funnel:
-        response = asked(delivery=Delivery.FINAL)
-        await asyncio.wait_for(funnel.funnel.answer(response), 30)
+        response = asked(in_s=IN_TIME_S, delivery=Delivery.FINAL)
+        await asyncio.wait_for(funnel.funnel.answer(response), PATIENCE_S)
     assert response.ended is not None
     assert (response.ended.source, response.message().text) == (Source.SMALL, UNSURE)
 
@@ -116,7 +117,7 @@ async def test_what_is_of_no_use_is_not_given(small: Sequence[Step], fields: dic
     async with models(small) as funnel:
         response = asked(**fields)
         task = asyncio.create_task(funnel.funnel.answer(response))
-        await until(lambda: bool(funnel.large.attempts), 30)
+        await until(lambda: bool(funnel.large.attempts))
         await asyncio.sleep(2 * DEADLINE_S)
         assert not task.done()
         task.cancel()
@@ -131,16 +132,17 @@ async def test_one_who_joined_without_a_deadline_gets_the_large_models_answer() 
         loop = asyncio.get_running_loop()
         second = ResponseLog(replace(first.request, id="resp_2", deadline_at=None), loop.time)
         tasks = [asyncio.create_task(funnel.funnel.answer(log)) for log in (first, second)]
-        await until(lambda: bool(funnel.large.attempts), 30)
+        await until(lambda: bool(funnel.large.attempts))
         await asyncio.sleep(2 * DEADLINE_S)
         assert not any(task.done() for task in tasks)
         await funnel.large.attempts[0]._run(("Two metres.", STOP))
-        await asyncio.wait(tasks, timeout=30)
+        await asyncio.wait(tasks, timeout=PATIENCE_S)
     for response in (first, second):
         assert response.ended is not None
         assert (response.ended.source, response.message().text) == (Source.LARGE, "Two metres.")
 
 
+@pytest.mark.usefixtures("free_clock")
 @pytest.mark.parametrize(
     ("delivery", "negotiated"),
     [("speculate", True), ("commit", False), ("commit", True), ("final", False), ("final", True)],
@@ -153,7 +155,7 @@ async def test_over_the_wire(
     async with wire_client(millrace.ws_url, negotiated=negotiated) as client:
         options = {"deadline_ms": 3000, "delivery": delivery, "checks": ["unsure"]}
         events = await client.ask("Prove that the square root of 2 is irrational. [ttft.large=60]", millrace=options)
-        await until(lambda: millrace.large.stats.aborted == 1, 30)
+        await until(lambda: millrace.large.stats.aborted == 1)
     response = check_response(events, negotiated=negotiated)
     assert response["status"] == "completed"
     assert output_of(response)

@@ -255,9 +255,8 @@ async def test_every_terminal_is_the_last_event(millrace: Running) -> None:
 
 
 def stall(configuration: dict[str, Any]) -> None:
-    for model in configuration["models"].values():
-        model["stall_timeout_s"] = 0.3
-        model["first_token_timeout_s"] = 0.6
+    """Wait for the small model no longer than a moment."""
+    configuration["models"]["small"] |= {"stall_timeout_s": 0.3, "first_token_timeout_s": 0.6}
 
 
 @pytest.mark.parametrize("fault", ["stall@3", "silent"])

@@ -28,7 +28,7 @@ from tests.support.provider import (
     stay,
 )
 from tests.support.server import configuration_for, serving
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import check_response, output_of, wire_client
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
@@ -81,9 +81,14 @@ class Served:
         async with self.http.get("/readyz?verbose") as answer:
             return {model["tier"]: model for model in (await answer.json())["models"]}
 
+    async def running(self) -> int:
+        """Return how many requests run."""
+        async with self.http.get("/healthz") as answer:
+            return int((await answer.json())["running"])
+
     async def asks_again(self) -> None:
         """Wait until the small model is not left alone any more."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not (await self.health())["small"]["can_be_asked"]:  # noqa: ASYNC110 - over HTTP
                 await asyncio.sleep(0.01)
 
@@ -281,7 +286,9 @@ async def test_one_that_rides_along_is_told_too() -> None:
         first = asyncio.create_task(served.ask("chat", cache="on"))
         await until(lambda: served.calls == (1, 0))
         second = asyncio.create_task(served.ask("responses", cache="on"))
-        await asyncio.sleep(0.1)
+        while await served.running() < 2:  # noqa: ASYNC110 - over HTTP
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # it looks for an answer first
         failing.set()
         ended = [(await first)["metadata"], (await second)["metadata"]]
         assert served.calls == (1, 1)

@@ -79,9 +79,9 @@ def test_a_prompt_without_a_user_message_has_features() -> None:
 def test_a_megabyte_is_not_read_whole() -> None:
     prompt = asked("several different words here 12 " * 32_000)
     features_of(prompt)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     features = features_of(prompt)
-    assert time.perf_counter() - begin < LONG_S
+    assert time.thread_time() - begin < LONG_S
     assert len(features.slots) <= 2 * WORDS + len(NUMBERS)
 
 

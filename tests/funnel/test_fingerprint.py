@@ -165,7 +165,7 @@ def test_no_two_texts_share_a_key(one: list[str], other: list[str]) -> None:
     assert (keys[0] == keys[1]) == (normal(one) == normal(other))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(120)  # hours, if it took time in the square
 def test_a_key_is_quick_for_texts_made_to_be_slow() -> None:
     """Composing takes time in the square of a run of marks, so long texts are taken as they are."""
     marks = "a" + "\u0301\u0316" * 200_000

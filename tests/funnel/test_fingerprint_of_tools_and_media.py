@@ -203,9 +203,9 @@ def test_a_long_history_is_read_in_no_time() -> None:
 
 
 def _seconds(asked: Request) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     keys(asked)
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def test_what_is_passed_on_beside_a_question_is_a_wall_for_meanings() -> None:

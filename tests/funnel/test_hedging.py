@@ -175,7 +175,7 @@ async def test_the_first_call_may_still_win() -> None:
     async with hedged(SILENT, SILENT) as funnel:
         response = ResponseLog(request(), asyncio.get_running_loop().time)
         task = asyncio.create_task(funnel.funnel.answer(response))
-        await until(lambda: len(funnel.small.attempts) == 2, 30)
+        await until(lambda: len(funnel.small.attempts) == 2)
         first = funnel.small.attempts[0]
         await first._run(QUICK)
         await task
@@ -219,7 +219,7 @@ async def test_without_a_budget_it_waits() -> None:
     async with hedged(SILENT, hedging=hedging) as funnel:
         response = ResponseLog(request(), asyncio.get_running_loop().time)
         task = asyncio.create_task(funnel.funnel.answer(response))
-        await until(lambda: hedging.report().refused == before + 1, 30)
+        await until(lambda: hedging.report().refused == before + 1)
         await funnel.small.attempts[0]._run(QUICK)
         await task
     assert (text_of(response), len(funnel.small.attempts)) == ("Quick.", 1)
@@ -244,7 +244,7 @@ async def test_a_key_that_cannot_pay_for_a_hedge_gets_none() -> None:
     async with hedged(SILENT, hedging=hedging) as funnel:
         response = ResponseLog(request(), asyncio.get_running_loop().time)
         task = asyncio.create_task(funnel.funnel.answer(response, PoorKey()))
-        await until(lambda: bool(funnel.small.attempts), 30)
+        await until(lambda: bool(funnel.small.attempts))
         await asyncio.sleep(2 * LEAST_WAIT_S)
         await funnel.small.attempts[0]._run(QUICK)
         await task
@@ -256,7 +256,7 @@ async def test_a_cancel_closes_all_calls() -> None:
     async with hedged(SILENT, SILENT, large=SILENT) as funnel:
         response = ResponseLog(request(), asyncio.get_running_loop().time)
         task = asyncio.create_task(funnel.funnel.answer(response))
-        await until(lambda: len(funnel.large.attempts) == 1, 30)
+        await until(lambda: len(funnel.large.attempts) == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

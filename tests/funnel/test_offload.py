@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from millrace.funnel.offload import Turns, in_thread, in_thread_if_long
-from tests.support.waiting import turns as turns_of_the_loop, until
+from tests.support.waiting import PATIENCE_S, turns as turns_of_the_loop, until
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ class Log:
 
     def work(self, name: str) -> Callable[[], str]:
         def work() -> str:
-            self.gate.wait(10)
+            self.gate.wait(PATIENCE_S)
             self.done.append(name)
             return name
 
@@ -82,7 +82,7 @@ async def test_one_that_is_given_up_as_its_turn_comes_passes_it_on(turns: Turns)
     for _ in range(50):  # in some of these turns it has its turn and has not begun
         tasks[1].cancel()
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await tasks[2] == "a3"
 
 

@@ -29,6 +29,7 @@ from millrace.types import (
 )
 from tests.support.pooled_models import PooledFunnel, pooled_funnel, stand_in
 from tests.support.scripted_models import CATALOG, CUT, SMALL, STOP, request
+from tests.support.waiting import PATIENCE_S
 
 DOWN = UpstreamError("upstream_error", "small-model answered HTTP 500", billable=False, cause="answered HTTP 500")
 SLOW = UpstreamError("upstream_timeout", "small-model sent no first token within 60 s")
@@ -376,7 +377,7 @@ async def test_a_cancel_between_two_calls_ends_them(monkeypatch: pytest.MonkeyPa
     async with pooled_funnel([DOWN], HELLO) as pooled:
         response = ResponseLog(alone(), asyncio.get_running_loop().time)
         task = asyncio.create_task(pooled.funnel.answer(response))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while pooled.health.pools["small"].places[1].running == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         task.cancel()
@@ -400,7 +401,7 @@ async def test_calls_that_wait_for_a_silent_deployment_go_elsewhere(monkeypatch:
         _silence(pooled)
         requests = [alone(id=f"resp_{number}", cache=CacheMode.OFF) for number in range(8)]
         asked = [asyncio.create_task(pooled.ask(each)) for each in requests]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not all(task.done() for task in asked):
                 await asyncio.sleep(0.02)
                 pooled.health.sweep(asyncio.get_running_loop().time())
@@ -423,7 +424,7 @@ async def test_a_call_that_waits_where_others_fail_goes_elsewhere(monkeypatch: p
         _silence(pooled)
         first, _ = pooled.health.pools["small"].places
         task = asyncio.create_task(pooled.ask(alone(id="resp", cache=CacheMode.OFF)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not task.done():
                 await asyncio.sleep(0.02)
                 if first.waiting and first.breaker.is_closed:
@@ -450,7 +451,7 @@ async def test_a_call_that_cannot_be_made_ends_the_request(monkeypatch: pytest.M
     """A fault of ours in the middle of it must not have it wait for ever."""
     async with pooled_funnel([DOWN], HELLO) as pooled:
         monkeypatch.setattr(pooled.providers["small"][1], "open", None)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             response = await pooled.ask(alone())
     assert response.ended is not None
     assert response.ended.error is not None
@@ -465,7 +466,7 @@ async def test_one_that_leaves_between_two_calls_owes_the_first_alone(monkeypatc
         second_place = pooled.health.pools["small"].places[1]
         logs = [ResponseLog(alone(id=f"resp_{number}"), asyncio.get_running_loop().time) for number in (1, 2)]
         first, second = (asyncio.create_task(pooled.funnel.answer(response)) for response in logs)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while second_place.running == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             first.cancel()

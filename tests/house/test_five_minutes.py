@@ -16,10 +16,11 @@ import pytest
 
 from tests.stock.environment import HERE as STOCK
 from tests.support.paths import REPOSITORY
+from tests.support.ports import free_port
 
 BIN = STOCK / "node_modules" / ".bin"
 NPX = "npx --yes --package @copilotkit/aimock "  # what it would fetch is installed
-SECONDS = 60
+SECONDS = 120
 ANSWER = "A millrace leads water to a wheel."
 
 
@@ -28,12 +29,6 @@ def printed() -> list[str]:
     readme = (REPOSITORY / "README.md").read_text("utf-8")
     (block,) = [found for found in re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL) if NPX in found]
     return [re.sub(r"\s+#\s.*", "", line) for line in block.splitlines()]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def listens(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -37,7 +37,7 @@ PAGES = {file.stem: file.read_text("utf-8") for file in sorted((REPOSITORY / "do
 ALL = {"": README} | {name: text for name, text in PAGES.items() if name != "README"}
 ESBUILD = REPOSITORY / "tests" / "js" / "node_modules" / ".bin" / "esbuild"
 OURS = sys.stdlib_module_names | {"millrace_client", "openai"}
-SECONDS = 40
+SECONDS = 120
 
 
 def examples(language: str) -> list[Any]:

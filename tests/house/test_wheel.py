@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import venv
@@ -18,6 +17,8 @@ import pytest
 
 from millrace.web.manual.library import BESIDE
 from tests.support.paths import REPOSITORY
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_S
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 INSTALL = ("install", "--no-compile")  # what is imported is compiled then, which is the least of it
@@ -41,8 +42,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for lock in ("requirements-build.txt", "requirements.txt"):
         pins = ("--require-hashes", "-r", str(REPOSITORY / lock))
         subprocess.run([python, *PIP, *INSTALL, *AS_LOCKED, *pins], check=True, timeout=300)
-    subprocess.run([python, *PIP, *INSTALL, "--no-deps", str(wheel)], check=True, timeout=60)
-    subprocess.run([python, *PIP, "check"], check=True, timeout=60)
+    subprocess.run([python, *PIP, *INSTALL, "--no-deps", str(wheel)], check=True, timeout=150)
+    subprocess.run([python, *PIP, "check"], check=True, timeout=150)
     return folder / "bin"
 
 
@@ -61,7 +62,7 @@ def demo(installed: Path, tmp_path: Path) -> Iterator[str]:
             yield address[1]
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
 
 def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
@@ -85,12 +86,12 @@ def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
 @pytest.mark.timeout(420)
 def test_an_installed_wheel_serves_the_page_and_answers(installed: Path, demo: str, tmp_path: Path) -> None:
     """From an empty folder: the page over HTTP, an answer over the wire, with the installed commands."""
-    page = urlopen(f"http://{demo}/", timeout=10).read().decode()
+    page = urlopen(f"http://{demo}/", timeout=PATIENCE_S).read().decode()
     assert "<title>" in page
-    documentation = urlopen(f"http://{demo}/docs/keys", timeout=10).read().decode()
+    documentation = urlopen(f"http://{demo}/docs/keys", timeout=PATIENCE_S).read().decode()
     assert "<title>Keys · Millrace</title>" in documentation
     ask = [str(installed / "millrace"), "ask", "What is the capital of France?", "--url", f"ws://{demo}"]
-    done = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert "Paris" in done.stdout
     assert "$0.0000" in done.stderr
 
@@ -107,7 +108,7 @@ def left_running(command: list[str], folder: Path, environment: dict[str, str]) 
             yield address[0]
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=PATIENCE_S)
 
 
 @pytest.mark.timeout(420)
@@ -115,7 +116,7 @@ def test_from_an_empty_folder_to_the_first_answer_by_what_is_printed(installed: 
     """`init` prints the commands, and each of them works; only the ports are changed, so that they are free here."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE", "OPENAI"))}
     environment["PATH"] = f"{installed}{os.pathsep}{environment['PATH']}"
-    here: Any = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 60}
+    here: Any = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": PATIENCE_S}
     written = subprocess.run(["millrace", "init"], check=True, **here)
     steps = [shlex.split(line, comments=True) for line in written.stdout.splitlines() if line.startswith("  ")]
     simulate, doctor, serve, ask = steps
@@ -125,8 +126,7 @@ def test_from_an_empty_folder_to_the_first_answer_by_what_is_printed(installed: 
             one = [*simulate, "--profile", name, "--port", "0"]
             address = running.enter_context(left_running(one, tmp_path, environment))
             environment[f"MILLRACE__MODELS__{name.upper()}__BASE_URL"] = f"http://{address}/v1"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            environment["MILLRACE__SERVER__PORT"] = str(free.getsockname()[1])
+        environment["MILLRACE__SERVER__PORT"] = str(free_port())
         looked = subprocess.run(doctor, check=False, **here)
         assert (looked.returncode, looked.stderr) == (0, ""), looked.stdout
         assert looked.stdout.splitlines()[-1] == "Nothing is wrong. Next: millrace serve"

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
-from tests.support.browser import CHROMIUM, screenshot
+from tests.support.browser import CHROMIUM, PATIENCE_MS, screenshot
 from tests.support.dashboard import AXE, asked, figures_of, overflow, violations
 from tests.support.past_traffic import fill, over_days
 from tests.support.proxy import proxy_to
@@ -45,7 +45,7 @@ async def past(start: Start, tmp_path: Path) -> AsyncIterator[Running]:
 async def opened(browser: Browser, url: str, query: str = "", **options: Any) -> tuple[Page, list[str]]:
     """Open the dashboard, and wait for its figures. Returns what it complains of, and whom else it asks, too."""
     page = await browser.new_page(**({"viewport": {"width": 1280, "height": 900}} | options))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_MS)
     here, complaints = urlsplit(url).netloc, list[str]()
 
     def look(asked: str) -> None:
@@ -86,7 +86,7 @@ async def test_it_shows_what_the_server_says_and_goes_on_by_itself(browser: Brow
 
     (new,) = await asked(past.url, "What is a millrace?")
     await expect(page.locator("#requests-table tbody tr").first).to_have_attribute("data-key", new)
-    await expect(page.locator("#requests")).to_have_text(str(total["requests"] + 1), timeout=15_000)
+    await expect(page.locator("#requests")).to_have_text(str(total["requests"] + 1))
     await page.click("#older")
     await expect(page.locator("#requests-table tbody tr")).to_have_count(101)
     assert complaints == []

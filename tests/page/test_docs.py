@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.support.browser import CHROMIUM, launched_browser, screenshot
+from tests.support.browser import CHROMIUM, PATIENCE_MS, launched_browser, screenshot
 from tests.support.paths import REPOSITORY
 from tests.support.server import Running
 
@@ -25,7 +25,7 @@ async def page(millrace: Running) -> AsyncIterator[Page]:
     """A page of the documentation; afterwards nothing was complained of, and nobody else was asked."""
     async with launched_browser() as browser:
         opened = await browser.new_page(viewport={"width": 1280, "height": 900})
-        opened.set_default_timeout(5000)
+        opened.set_default_timeout(PATIENCE_MS)
         complaints: list[str] = []
         asked: set[str] = set()
         opened.on("console", lambda message: complaints.append(message.text))

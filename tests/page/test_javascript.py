@@ -17,7 +17,7 @@ JS = REPOSITORY / "tests" / "js"
 TSC = JS / "node_modules" / ".bin" / "tsc"
 CAPTURED = REPOSITORY / "tests" / "support" / "captured"
 GOLDENS = sorted(path.stem for path in CAPTURED.glob("*.json"))
-SECONDS = 50
+SECONDS = 120
 
 
 class Golden(msgspec.Struct):

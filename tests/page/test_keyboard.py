@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.support.browser import CHROMIUM
+from tests.support.browser import CHROMIUM, PATIENCE_MS
 from tests.support.dashboard import figures_of
 from tests.support.past_traffic import fill, over_days
 from tests.support.server import Running, Start
@@ -81,7 +81,7 @@ async def walked_whole(page: Page) -> None:
 
 async def test_the_playground(browser: Browser, millrace: Running) -> None:
     page = await browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_MS)
     await page.goto(millrace.url)
     await expect(page.locator("#link")).to_have_text("Connected")
     await page.focus("a.skip")
@@ -127,7 +127,7 @@ async def test_the_playground(browser: Browser, millrace: Running) -> None:
 
 async def test_the_dashboard(browser: Browser, past: Running) -> None:
     page = await browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_MS)
     await page.goto(f"{past.url}/dashboard/")
     await figures_of(page)
     await expect(page.locator("#link")).to_have_text("Live")

@@ -20,7 +20,7 @@ TSC = JS / "node_modules" / ".bin" / "tsc"
 NODE, NPM = shutil.which("node"), shutil.which("npm")
 HAS_WEBSOCKET = 22  # the first version of Node that has one without a flag
 MODULES = ("millrace", "answer", "connection", "errors", "handshake", "request")
-SECONDS = 60
+SECONDS = 120
 
 pytestmark = pytest.mark.skipif(NODE is None or NPM is None, reason="node and npm are not installed")
 typed = pytest.mark.skipif(not TSC.exists(), reason="TypeScript is not installed: npm ci --prefix tests/js")

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from millrace.simulator import EASY, HARD
-from tests.support.browser import CHROMIUM, ask, expect_ended, longer_than, screenshot
+from tests.support.browser import CHROMIUM, PATIENCE_MS, ask, expect_ended, longer_than, screenshot
 from tests.support.server import Running
 from tests.support.waiting import until
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 async def page(browser: Browser, millrace: Running) -> AsyncIterator[Page]:
     """The page, connected; afterwards it must have complained of nothing and asked nobody else."""
     page = await browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(5000)
+    page.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
     others: list[str] = []
     here = urlsplit(millrace.url).netloc

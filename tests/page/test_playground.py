@@ -11,10 +11,11 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.page.test_page import UNSURE, answer_with, semantic_hit
-from tests.support.browser import CHROMIUM, ask, expect_ended, longer_than, screenshot
+from tests.support.browser import CHROMIUM, PATIENCE_MS, ask, expect_ended, longer_than, screenshot
 from tests.support.dashboard import AXE, overflow, violations
 from tests.support.paths import REPOSITORY
 from tests.support.server import Running
+from tests.support.waiting import PATIENCE_S
 
 WIDTHS = (390, 1024, 1920)
 CODE = "Write a short program."
@@ -50,7 +51,7 @@ async def page(browser: Browser, millrace: Running) -> AsyncIterator[Page]:
 
 async def opened(browser: Browser, url: str, **options: Any) -> Page:
     page = await browser.new_page(**({"viewport": {"width": 1280, "height": 900}} | options))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_MS)
     await page.goto(url)
     await expect(page.locator("#link")).to_have_text("Connected")
     return page
@@ -128,7 +129,7 @@ async def test_each_stage_has_its_time_and_cost_and_the_first_word_is_the_one_th
     href = await page.locator("#story").get_attribute("href")
     assert href is not None
     assert href.startswith("dashboard/?request=resp_")
-    await expect(page.locator("#today [data-today=split]")).to_have_text("0 / 0 / 1", timeout=15_000)
+    await expect(page.locator("#today [data-today=split]")).to_have_text("0 / 0 / 1")
 
     await ask(page, f"{UNSURE} [ttft.large=1.2] [rate.large=60]")
     await expect_ended(page, "completed", "cache")
@@ -245,7 +246,7 @@ async def output(command: list[str], environment: dict[str, str]) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     return said.decode()
 
 

@@ -12,7 +12,7 @@ from millrace.wire import limits
 from tests.support.http_client import RESPONSES
 from tests.support.media import PIXEL
 from tests.support.server import Running, Start
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import TERMINALS, Event, WireClient, check_response, output_of, wire_client
 
 ASKED, NEXT = "What is the capital of France?", "And of Spain?"
@@ -280,7 +280,7 @@ async def test_the_disk_is_for_a_while_too(start: Start) -> None:
         async with start(short) as running, wire_client(running.ws_url) as client:
             first = check_response(await client.ask(ASKED, store=True))["id"]
             assert await stored(running, first) == 200
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while await stored(running, first) == 200:  # noqa: ASYNC110 - the disk cannot tell us
                     await asyncio.sleep(0.05)
 
@@ -315,7 +315,7 @@ async def test_a_cancel_while_the_conversation_is_read(millrace: Running, monkey
         await forgotten(millrace, first)
         calls = millrace.calls
         await client.create(NEXT, previous_response_id=first)
-        await asyncio.wait_for(reading.wait(), 5)
+        await asyncio.wait_for(reading.wait(), PATIENCE_S)
         await client.send({"type": "response.cancel"})
         await client.send({"type": "millrace.ping"})
         events = await client.until("millrace.pong")  # the terminal may have come before it
@@ -342,12 +342,12 @@ async def test_who_leaves_while_the_conversation_is_read_asks_nobody(
     body = {"input": NEXT, "previous_response_id": "resp_1"}
     async with wire_client(millrace.ws_url) as client:
         await client.create(**body)
-        await asyncio.wait_for(reading.wait(), 5)
+        await asyncio.wait_for(reading.wait(), PATIENCE_S)
         client.connection.transport.abort()
     reading.clear()
     async with aiohttp.ClientSession(millrace.url) as http:
         asked = asyncio.ensure_future(http.post(RESPONSES, json=body))
-        await asyncio.wait_for(reading.wait(), 5)
+        await asyncio.wait_for(reading.wait(), PATIENCE_S)
         asked.cancel()
     read_on.set()
     async with wire_client(millrace.ws_url) as client:
@@ -357,7 +357,7 @@ async def test_who_leaves_while_the_conversation_is_read_asks_nobody(
 
 async def forgotten(running: Running, response_id: str) -> None:
     """Wait until memory has a response no more."""
-    async with aiohttp.ClientSession(running.url) as http, asyncio.timeout(5):
+    async with aiohttp.ClientSession(running.url) as http, asyncio.timeout(PATIENCE_S):
         status = 200
         while status == 200:
             async with http.get(f"{RESPONSES}/{response_id}?stream=true") as answer:

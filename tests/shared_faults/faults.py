@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from tests.shared_faults.place import Place
 from tests.support.proxy import Proxy
+from tests.support.waiting import PATIENCE_S
 
 SLOW_S = 0.3  # from Redis to a replica
 OLD_S = 1.0  # by which the other Redis is behind, when it takes over
@@ -71,7 +72,7 @@ async def redis_failed_over(place: Place, chance: Random) -> AsyncIterator[None]
     """Another Redis takes over at the same address, which lacks the last second."""
     async with Redis.from_url(place.spare.url) as spare:
         await spare.replicaof("127.0.0.1", place.redis.url.rpartition(":")[2].removesuffix("/0"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (await spare.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110 - it cannot tell us
                 await asyncio.sleep(0.05)
         await spare.replicaof("NO", "ONE")

@@ -13,7 +13,8 @@ from millrace.principal import Role
 from millrace.settings import SharedSettings
 from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.stores.database import FILE
-from tests.fire.programs import Program, free_port
+from tests.fire.programs import Program
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.server import without_delays
 from tests.support.shared_servers import SharedServer, postgres_server, redis_server, with_tables

@@ -10,9 +10,9 @@ from tests.shared_faults import judge
 from tests.shared_faults.__main__ import Plan, run
 from tests.shared_faults.load import Load
 from tests.shared_faults.place import Place, placed
+from tests.support.waiting import PATIENCE_S
 
 SHORT = Plan(replicas=2, per_s=10, before_s=1, seconds=2, after_s=1)
-PATIENCE_S = 30.0
 pytestmark = [pytest.mark.untraced, pytest.mark.timeout(240)]
 
 

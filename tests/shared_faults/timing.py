@@ -130,7 +130,9 @@ class Clients:
         replica = self._place.replicas[number % len(self._place.replicas)]
         head = {"Authorization": f"Bearer {self._place.keys[0]}"}
         url = f"{replica.url.replace('http', 'ws', 1)}{RESPONSES}"
-        return await parts.enter_async_context(connect(url, additional_headers=head, compression=None))
+        return await parts.enter_async_context(
+            connect(url, additional_headers=head, compression=None, open_timeout=ENDS_S)
+        )
 
 
 def p99(values: Sequence[float]) -> float:

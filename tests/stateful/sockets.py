@@ -26,11 +26,10 @@ from tests.stateful.clients import ConnectionChecker, Faults, PendingRequest
 from tests.stateful.expectations import Received
 from tests.stateful.simulation import TENANTS, frame_of, others_of
 from tests.support.server import configuration_for, serving, without_delays
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 STEPS = 16
 AT_ONCE = 16  # walks
-PATIENCE_S = 30.0
 DRAIN_S = 2.0
 LANES = (None, "one", "two")
 PACES = ("", "", "[ttft=0.03]", "[rate=600] [tokens=80]", "[rate=150] [tokens=20]", "[tokens=6000]", "[reason=12]")
@@ -88,6 +87,7 @@ class SharedServer:
             additional_headers={"Authorization": f"Bearer {self._texts[tenant]}"},
             compression=None,
             max_size=None,
+            open_timeout=PATIENCE_S,
         )
         checker = ConnectionChecker(self.received, tenant, others_of(tenant), negotiated=negotiated)
         return Client(connection, checker, tenant, self.faults)
@@ -95,7 +95,7 @@ class SharedServer:
     async def check_still(self) -> None:
         """Fail unless nothing runs any more."""
         assert not self.faults, self.faults
-        await until(lambda: not any(model.stats.running for model in self.models), PATIENCE_S)
+        await until(lambda: not any(model.stats.running for model in self.models))
         async with aiohttp.ClientSession() as http, http.get(self.url + "/healthz") as answer:
             assert (await answer.json())["running"] == 0
 
@@ -117,7 +117,7 @@ class RandomWalk:
         here = [client for client in self._clients if not client.left]
         for client in here:
             client.reading.set()
-        await until(lambda: not any(map(self._owed, here)), PATIENCE_S)
+        await until(lambda: not any(map(self._owed, here)))
         for client in here:
             await client.leave(abrupt=False)
 

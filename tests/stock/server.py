@@ -15,8 +15,8 @@ import aiohttp
 from millrace.simulator import LARGE, SMALL, Simulator
 from tests.support.paths import REPOSITORY
 from tests.support.server import configuration_for, without_delays
+from tests.support.waiting import PATIENCE_S
 
-PATIENCE_S = 20
 NO_CACHE = {"cache": {"exact": False, "semantic": False}}  # a client asks what another has asked, and looks at the cost
 
 

@@ -16,6 +16,7 @@ from millrace.stores.database import MEMORY, SqliteDatabase
 from millrace.types import Message, StoredResponse
 from tests.stores.test_writer import locked
 from tests.support.looks import look
+from tests.support.waiting import PATIENCE_S
 
 
 def response(number: int, size: int = 10) -> StoredResponse:
@@ -58,7 +59,7 @@ async def test_a_deletion_is_said_once_it_is_committed(database: SqliteDatabase,
     stored.store(response(1))
     await database.ready()
     with locked(tmp_path):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(MillraceError, match="not deleted") as refused:
                 await stored.delete("t", "resp_1")
         assert (refused.value.code, refused.value.retry_after_ms) == ("overloaded", 1000)
@@ -84,6 +85,7 @@ async def test_a_disk_that_does_not_answer_is_overloaded(
     assert (refused.value.code, refused.value.retry_after_ms) == ("overloaded", 1000)
     gate.set()
     await hanging
+    monkeypatch.setattr(archive, "LOOKUP_S", PATIENCE_S)
     assert await stored.find("t", "resp_1") is None
 
 
@@ -95,7 +97,7 @@ async def test_the_bound_is_held_and_the_oldest_go_first() -> None:
     for number in range(1000):
         now += 1.0
         stored.store(response(number, size=500))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while await kept(database) > 50_000:
             pass
     assert await kept(database) > 40_000

@@ -44,7 +44,7 @@ async def test_a_scan_that_hangs_takes_no_thread_of_others(tmp_path: Path) -> No
         asyncio.get_running_loop().set_default_executor(pool)
         waiting = [asyncio.create_task(database.scanned(lambda _: goes_on.wait(30), within_s=30)) for _ in range(8)]
         await asyncio.sleep(0)
-        assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 10) == 7
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 25) == 7
         assert not any(task.done() for task in waiting)
         goes_on.set()
         assert await asyncio.gather(*waiting) == [True] * 8

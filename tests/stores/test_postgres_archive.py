@@ -17,6 +17,7 @@ from tests.support.clock import ManualClock
 from tests.support.kept import response
 from tests.support.replicas import replicas
 from tests.support.shared_servers import SharedServer, with_tables
+from tests.support.waiting import PATIENCE_S
 
 TTL_S = 3600.0
 
@@ -102,7 +103,7 @@ async def test_what_was_stored_before_there_was_postgresql_is_sent(
     remote = PostgresDatabase(server.url, service)
     archive = SharedArchive(own, database, remote, ttl_s=TTL_S, max_bytes=10**6, wall=clock)
     await Replica(archive, own, database).sent()
-    count = await remote.read(lambda c: c.execute("SELECT count(*) FROM responses").fetchone(), within_s=20)
+    count = await remote.read(lambda c: c.execute("SELECT count(*) FROM responses").fetchone(), within_s=PATIENCE_S)
     assert count == (45,)
     await asyncio.to_thread(remote.close)
     database.close()
@@ -119,7 +120,7 @@ async def test_over_http_it_is_found_and_deleted_at_another(server: SharedServer
         asked = {"model": "auto", "input": "Hi", "store": True}
         async with client.post(f"{here.url}/v1/responses", json=asked) as answer:
             path = f"/v1/responses/{(await answer.json())['id']}"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while await status("GET", there.url + path) != 200:  # noqa: ASYNC110 - as a client sees it
                 await asyncio.sleep(0.05)
             assert await status("DELETE", there.url + path) == 200
@@ -147,7 +148,7 @@ async def test_while_postgresql_is_away_each_serves_its_own(
         running = asyncio.create_task(one.archive.run())
     finally:
         await asyncio.to_thread(server.start)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         found = None
         while found is None:  # it catches up by itself
             await asyncio.sleep(0.05)

@@ -11,7 +11,9 @@ from millrace.stores.postgres.connection import Connection, shown
 from millrace.stores.postgres.database import PostgresAwayError, PostgresDatabase
 from millrace.stores.postgres.migrations import Found
 from millrace.stores.postgres.tables import STEPS
-from tests.support.shared_servers import SharedServer, free_port
+from tests.support.ports import free_port
+from tests.support.shared_servers import SharedServer
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -23,49 +25,51 @@ def database(server: SharedServer) -> Iterator[PostgresDatabase]:
 
 async def test_one_query_serves_both(database: PostgresDatabase) -> None:
     query = "SELECT ?, 'a?b%', sum(n), sum(n) / 2.0, ? FROM (VALUES (1), (2)) AS t (n) WHERE n >= ?"
-    rows = await database.read(lambda c: c.execute(query, ("x", b"\x00", 1)).fetchall(), within_s=10)
+    rows = await database.read(lambda c: c.execute(query, ("x", b"\x00", 1)).fetchall(), within_s=PATIENCE_S)
     assert rows == [("x", "a?b%", 3, 1.5, b"\x00")]
-    assert await asyncio.to_thread(database.scan, lambda c: c.execute("SELECT 5 % 3").fetchone(), within_s=10) == (2,)
+    assert await asyncio.to_thread(
+        database.scan, lambda c: c.execute("SELECT 5 % 3").fetchone(), within_s=PATIENCE_S
+    ) == (2,)
 
 
 async def test_a_commit_is_all_or_nothing(database: PostgresDatabase) -> None:
-    await database.commit(lambda c: c.execute("CREATE TABLE public.things (n INTEGER)"), within_s=10)
+    await database.commit(lambda c: c.execute("CREATE TABLE public.things (n INTEGER)"), within_s=PATIENCE_S)
 
     def fails(connection: Connection) -> None:
         connection.executemany("INSERT INTO public.things VALUES (?)", [(1,), (2,)])
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011 - ours
-        await database.commit(fails, within_s=10)
-    assert await database.read(lambda c: c.execute("SELECT count(*) FROM public.things").fetchone(), within_s=10) == (
-        0,
-    )
+        await database.commit(fails, within_s=PATIENCE_S)
+    assert await database.read(
+        lambda c: c.execute("SELECT count(*) FROM public.things").fetchone(), within_s=PATIENCE_S
+    ) == (0,)
 
 
 async def test_it_goes_away_and_comes_back(server: SharedServer, database: PostgresDatabase) -> None:
-    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10) == (1,)
+    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=PATIENCE_S) == (1,)
     await asyncio.to_thread(server.kill)
     with pytest.raises(PostgresAwayError):
-        await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10)
+        await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=PATIENCE_S)
     assert database.is_away
     await asyncio.to_thread(server.start)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while database.is_away:
             try:
-                await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10)
+                await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=PATIENCE_S)
             except PostgresAwayError:
                 await asyncio.sleep(0.05)
 
 
 async def test_one_that_hangs_is_late(server: SharedServer, database: PostgresDatabase) -> None:
-    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10) == (1,)
+    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=PATIENCE_S) == (1,)
     server.hang()
     try:
         with pytest.raises(TimeoutError):
             await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=0.05)
     finally:
         server.go_on()
-    assert await database.read(lambda c: c.execute("SELECT 2").fetchone(), within_s=20) == (2,)
+    assert await database.read(lambda c: c.execute("SELECT 2").fetchone(), within_s=PATIENCE_S) == (2,)
 
 
 async def test_what_it_refuses_is_late_for_who_asks_and_it_is_not_away(database: PostgresDatabase) -> None:
@@ -77,9 +81,9 @@ async def test_what_it_refuses_is_late_for_who_asks_and_it_is_not_away(database:
             connection.execute(statement)
 
         with pytest.raises(PostgresAwayError, match=r"refuses: (relation|canceling)"):
-            await database.read(asked, within_s=10)
+            await database.read(asked, within_s=PATIENCE_S)
     assert not database.is_away
-    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=10) == (1,)
+    assert await database.read(lambda c: c.execute("SELECT 1").fetchone(), within_s=PATIENCE_S) == (1,)
 
 
 async def test_one_that_only_reads_is_connected_to_anew(database: PostgresDatabase) -> None:
@@ -89,10 +93,10 @@ async def test_one_that_only_reads_is_connected_to_anew(database: PostgresDataba
         connection.execute("CREATE TEMPORARY TABLE mine (n INTEGER)")
         return connection.raw.info.backend_pid
 
-    await database.read(lambda c: c.execute("SET default_transaction_read_only = on"), within_s=10)
+    await database.read(lambda c: c.execute("SET default_transaction_read_only = on"), within_s=PATIENCE_S)
     with pytest.raises(PostgresAwayError, match="read-only"):
-        await database.read(written, within_s=10)
-    assert await database.read(written, within_s=10)
+        await database.read(written, within_s=PATIENCE_S)
+    assert await database.read(written, within_s=PATIENCE_S)
 
 
 def test_an_address_has_all_hosts_and_no_password() -> None:
@@ -104,7 +108,7 @@ async def test_a_start_without_it_is_no_error_and_shows_no_password() -> None:
     url = f"postgresql://user:secret@127.0.0.1:{free_port()}/there"
     database = PostgresDatabase(url, "millrace")
     with pytest.raises(PostgresAwayError) as caught:
-        await database.read(lambda c: c.execute("SELECT 1"), within_s=10)
+        await database.read(lambda c: c.execute("SELECT 1"), within_s=PATIENCE_S)
     assert "secret" not in f"{caught.value}{database.address}{shown(url)}"
     database.close()
 

@@ -12,6 +12,7 @@ from millrace.types import Change, Feedback, FeedbackCounts, Lever, Rating, Stat
 from tests.support.clock import ManualClock
 from tests.support.judged import judged
 from tests.support.shared_servers import SharedServer
+from tests.support.waiting import PATIENCE_S
 
 NOW = 1_796_000_000.0
 
@@ -55,13 +56,14 @@ async def test_what_is_too_old_or_too_much_goes(pair: tuple[PostgresDatabase, Po
     now = NOW
     store = SqliteEvidence(pair[0], keep_days=1, wall=lambda: now, samples=50)
     await store.add([judged(f"{number}", taken_at=NOW + number) for number in range(120)], [change(NOW, 0.5)])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(await store.judged(None, 0.0, 1000)) > 50:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     now += 40 * 86_400
     store.prune()
-    async with asyncio.timeout(20):
-        while await pair[0].read(lambda c: c.execute("SELECT count(*) FROM judged").fetchone(), within_s=10) != (0,):  # noqa: ASYNC110
+    async with asyncio.timeout(PATIENCE_S):
+        count = "SELECT count(*) FROM judged"
+        while await pair[0].read(lambda c: c.execute(count).fetchone(), within_s=PATIENCE_S) != (0,):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert await store.steered() == [change(NOW, 0.5)]  # the last one of a scope stays
 

@@ -21,6 +21,7 @@ from millrace.types import Price, Selection
 from millrace.types.rollup import Span, Window
 from tests.support import many_rows
 from tests.support.shared_servers import postgres_server, with_tables
+from tests.support.waiting import PATIENCE_S
 
 NOW = 1_796_000_000.0
 SINCE = NOW - 3 * 86_400
@@ -109,4 +110,4 @@ async def test_what_the_dashboard_adds_up(both: Both) -> None:
     assert await again.tenants(window) == await sqlite.tenants(window)
     both.postgres.write(lambda _: None, droppable=True)
     again.forget(NOW + 1000 * 86_400)
-    await both.postgres.commit(lambda _: None, within_s=20)
+    await both.postgres.commit(lambda _: None, within_s=PATIENCE_S)

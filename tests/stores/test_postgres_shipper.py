@@ -14,6 +14,7 @@ from millrace.stores.postgres.shipper import PAGE, Shipper
 from millrace.types import Entry
 from tests.support import many_rows
 from tests.support.shared_servers import SharedServer
+from tests.support.waiting import PATIENCE_S
 
 NOW = 1_796_000_000.0
 
@@ -36,7 +37,7 @@ async def sent(shipper: Shipper) -> None:
 
 async def all_rows(remote: PostgresDatabase, columns: str = COLUMNS) -> list[tuple[Any, ...]]:
     query = f"SELECT {columns} FROM entries ORDER BY rowid"  # noqa: S608 - names of our own
-    rows: list[tuple[Any, ...]] = await remote.read(lambda c: c.execute(query).fetchall(), within_s=20)
+    rows: list[tuple[Any, ...]] = await remote.read(lambda c: c.execute(query).fetchall(), within_s=PATIENCE_S)
     return rows
 
 
@@ -47,7 +48,7 @@ async def test_all_columns_arrive_as_they_were_in_order(local: SqliteDatabase, r
     assert not await shipper.send()
     assert shipper.sent == 30
     query = f"SELECT {COLUMNS} FROM entries ORDER BY rowid"  # noqa: S608 - names of our own
-    there = await asyncio.to_thread(local.scan, lambda c: c.execute(query).fetchall(), within_s=20)
+    there = await asyncio.to_thread(local.scan, lambda c: c.execute(query).fetchall(), within_s=PATIENCE_S)
     there = [tuple(v.replace("\0", "\ufffd") if isinstance(v, str) else v for v in row) for row in there]
     assert await all_rows(remote) == there
 
@@ -59,7 +60,7 @@ async def test_a_row_that_ends_later_comes_later_and_open_ones_stay(
     ledger = SqliteLedger(local, "epoch1")
     shipper = Shipper(local, remote, "spool", lambda: NOW)
     ledger.opened(first)
-    await local.commit(lambda c: c.execute("UPDATE entries SET status = 'open'"), within_s=10)
+    await local.commit(lambda c: c.execute("UPDATE entries SET status = 'open'"), within_s=PATIENCE_S)
     ledger.settled(second)
     await local.ready()
     await sent(shipper)
@@ -110,7 +111,7 @@ async def test_what_cannot_be_sent_waits_and_then_arrives(
     await asyncio.to_thread(server.start)
     running = asyncio.get_running_loop().create_task(shipper.run())
     found: list[tuple[Any, ...]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while len(found) < 40:
             await asyncio.sleep(0.05)
             with suppress(PostgresAwayError):

@@ -18,6 +18,7 @@ from millrace.stores.spending import SqliteSpending
 from millrace.types.budget import AccountKind, AccountName
 from tests.support import many_rows
 from tests.support.shared_servers import SharedServer
+from tests.support.waiting import PATIENCE_S
 
 NOW = 1_796_000_000.0  # on the last day but one of a month
 TODAY = Today.at(NOW)
@@ -59,7 +60,7 @@ async def test_it_is_what_sqlite_has_also_of_rows_that_came_before_it(
         here, _ = await spending.all_spent(TODAY)
         assert len(here) > 5
         assert await everywhere.all_spent(TODAY) == here
-        await remote.commit(again, within_s=20)  # a row that comes once more counts once
+        await remote.commit(again, within_s=PATIENCE_S)  # a row that comes once more counts once
         assert await everywhere.all_spent(TODAY) == here
         of_each = await everywhere.by_spool(here, TODAY)
         for name, spent in here.items():

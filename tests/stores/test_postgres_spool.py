@@ -13,6 +13,7 @@ from millrace.stores.spool import ROW_BYTES, Spool
 from tests.support import many_rows
 from tests.support.logs import captured_logs
 from tests.support.shared_servers import SharedServer
+from tests.support.waiting import PATIENCE_S
 
 DAY_S = 86_400
 NOW = 1_796_000_000.0
@@ -83,9 +84,9 @@ async def test_what_waits_is_not_pruned_and_what_has_arrived_is(
     await add(ledger, local, 4, seed=2, at=old)
     ledger.prune()
     await local.ready()
-    left = await local.read(lambda c: c.execute("SELECT count(*) FROM entries").fetchone(), within_s=20)
+    left = await local.read(lambda c: c.execute("SELECT count(*) FROM entries").fetchone(), within_s=PATIENCE_S)
     assert left == (4,)
-    there = await remote.read(lambda c: c.execute("SELECT count(*) FROM entries").fetchone(), within_s=20)
+    there = await remote.read(lambda c: c.execute("SELECT count(*) FROM entries").fetchone(), within_s=PATIENCE_S)
     assert there == (30,)
 
 

@@ -18,7 +18,7 @@ from millrace.types import Outcome
 from millrace.types.budget import AccountKind, AccountName
 from tests.support.bills import LARGE, REQUEST, SMALL, USAGE, Store, StubAttempt, call, settle
 from tests.support.logs import captured_logs
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 HOLD = """
 import sys
@@ -145,7 +145,7 @@ async def test_the_rows_of_a_living_process_stay_its_own(tmp_path: Path) -> None
     assert cost not in {so_far, WORST}
     await until(lambda: two.counted == {KEY: cost, TENANT: cost})
     two.old_process.leave()
-    await asyncio.wait_for(following, 5)
+    await asyncio.wait_for(following, PATIENCE_S)
     assert await two.statuses() == ["completed", "completed"]
     assert two.counted == {KEY: cost, TENANT: cost}
     two.close()
@@ -158,7 +158,7 @@ async def test_what_a_process_leaves_open_when_it_dies_is_closed_by_the_next(tmp
     spent, following = await two.begin()
     assert spent == Decimal(0)
     two.old_process.leave()  # the kernel does the same for a process that is killed
-    await asyncio.wait_for(following, 5)
+    await asyncio.wait_for(following, PATIENCE_S)
     assert await two.statuses() == ["killed"]
     assert two.counted == {KEY: WORST, TENANT: WORST}
     two.close()
@@ -171,6 +171,6 @@ async def test_a_start_counts_what_a_crash_left_open_though_it_cannot_be_written
     call(two.old.bill(replace(REQUEST, key_id="key")), LARGE, StubAttempt())
     spent, following = await two.begin()
     assert spent == WORST
-    await asyncio.wait_for(following, 5)
+    await asyncio.wait_for(following, PATIENCE_S)
     assert await two.statuses() == ["killed"]
     two.close()

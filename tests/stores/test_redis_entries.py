@@ -28,9 +28,7 @@ from tests.support.logs import captured_logs
 from tests.support.looks import look
 from tests.support.semantic_cache import ASKED, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, questions, stored
 from tests.support.shared_servers import SharedServer
-from tests.support.waiting import until
-
-PATIENCE_S = 20.0
+from tests.support.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +139,7 @@ async def test_of_a_replica_whose_clock_is_far_ahead_nothing_is_taken(link: Redi
     async with replica(link, "ahead", wall=Clock(1006.0)) as ahead, replica(link, "two") as two:
         with captured_logs() as logs:
             ahead.store("early")
-            await until(lambda: "the clock of another replica is ahead" in logs.text, PATIENCE_S)
+            await until(lambda: "the clock of another replica is ahead" in logs.text)
         assert await two.count() == 0
 
 
@@ -215,11 +213,11 @@ async def test_while_redis_is_away_each_goes_on_and_tells_afterwards(redis: Shar
         one.store("meanwhile", question="Who lives in the mill?")
         await one.comes_to_find("meanwhile", "Who lives in the mill?")
         assert await two.finds() == "before"
-        await until(lambda: one.shared.lags["sent"] > 0, PATIENCE_S)
+        await until(lambda: one.shared.lags["sent"] > 0)
         await asyncio.to_thread(redis.start)
         await two.comes_to_find("meanwhile", "Who lives in the mill?")
         await one.tells_all()
-        await until(lambda: one.shared.lags["sent"] == 0, PATIENCE_S)
+        await until(lambda: one.shared.lags["sent"] == 0)
 
 
 async def test_a_new_one_gets_all_from_another_page_by_page(
@@ -271,7 +269,7 @@ async def test_a_gap_is_mended(link: RedisLink, tmp_path: Path) -> None:
         async with replica(link, "two", tmp_path, wall=time.time) as two:
             one.store("before")
             await two.comes_to_find("before")
-            await until(lambda: two.shared.lags["received"] == 0, PATIENCE_S)
+            await until(lambda: two.shared.lags["received"] == 0)
         for number in range(9):
             one.store(str(number), question=f"How is a mill of type {number} built?")
         await one.tells_all()

@@ -25,9 +25,8 @@ from tests.support.judged import judged
 from tests.support.semantic_cache import ASKED, OTHER_SCOPE, REWORDED, SCOPE, answer, cache_of, stored
 from tests.support.shared_servers import SharedServer
 from tests.support.streams import MemoryStore
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
-PATIENCE_S = 20.0
 FAR = "How can I get back into an account whose secret word is lost?"  # nothing finds the stored one by it
 OFF = Change(at=5.0, tenant="acme", scope=SCOPE, steering=Steering(is_off=True), reason="off")
 
@@ -108,7 +107,7 @@ async def test_a_scope_that_is_off_at_one_is_off_at_all(link: RedisLink) -> None
         earlier = Change(at=4.0, tenant="acme", scope=SCOPE, steering=Steering(), reason="earlier")
         marker = Change(at=9.0, tenant="acme", scope=b"x", steering=Steering(), reason="marker")
         one.evidence.tell((), [earlier, marker])
-        await until(lambda: marker in two.store.changes, PATIENCE_S)
+        await until(lambda: marker in two.store.changes)
         assert not await two.finds(REWORDED)
         one.evidence.tell((), [Change(at=6.0, tenant="acme", scope=SCOPE, steering=Steering(), reason="later")])
         await two.comes_to(True, REWORDED)
@@ -150,6 +149,6 @@ async def test_what_is_found_while_redis_is_away_is_told_afterwards(redis: Share
     async with replica(link, "one") as one, replica(link, "two") as two:
         await asyncio.to_thread(redis.kill)
         one.evidence.tell((), [OFF])
-        await until(lambda: link.is_away, PATIENCE_S)
+        await until(lambda: link.is_away)
         await asyncio.to_thread(redis.start)
         await two.comes_to(False, REWORDED)

@@ -9,8 +9,7 @@ from millrace.stores.database import SqliteDatabase
 from millrace.stores.redis.deletions import SKEW_S, SharedDeletions
 from millrace.stores.redis.link import RedisLink
 from millrace.stores.redis.stream import START, Standing, Stream
-
-PATIENCE_S = 20.0
+from tests.support.waiting import PATIENCE_S
 
 
 async def added(stream: Stream, count: int = 1) -> str:

@@ -15,6 +15,7 @@ from millrace.stores.ledger import SqliteLedger
 from millrace.stores.spending import KEPT_DAYS, Others, SqliteSpending
 from millrace.types import CacheOutcome, Entry, Statement, Status, Strategy, Usage
 from millrace.types.budget import AccountKind, AccountName, Spent
+from tests.support.waiting import PATIENCE_S
 
 NOON = 20_000 * DAY_S + DAY_S / 2.0
 TODAY = Today.at(NOON)
@@ -154,4 +155,4 @@ async def test_who_is_read_is_found_among_many_others(database: SqliteDatabase, 
             connection.set_progress_handler(None, 1)
         return len(counted)
 
-    assert await database.commit(steps, within_s=10) < 1000
+    assert await database.commit(steps, within_s=PATIENCE_S) < 1000

@@ -15,6 +15,7 @@ from millrace.stores.processes import First
 from millrace.stores.workers import FileShelf, WorkerFiles
 from millrace.telemetry import families as the
 from millrace.telemetry.numbers import Numbers, unpacked
+from tests.support.waiting import PATIENCE_S
 
 ORIGIN = "https://app.example"
 OWNER = Principal(key_id="k", tenant="t", role=Role.USE, limits=Limits(in_flight=3))
@@ -41,7 +42,7 @@ async def test_workers_find_each_other_and_the_first_one(tmp_path: Path) -> None
     with pytest.raises(LookupError):
         await workers[1].first()
     one.leave()
-    await asyncio.wait_for(other.follow(), 5)
+    await asyncio.wait_for(other.follow(), PATIENCE_S)
     assert await workers[1].first() is None
     other.leave()
 

@@ -15,7 +15,7 @@ from millrace.stores.writer import OVERHEAD
 from tests.stores.test_database import create, insert, numbers
 from tests.support.logs import captured_logs
 from tests.support.looks import look
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 PAGES = 40  # room for this test's tables
 
@@ -32,7 +32,7 @@ def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
 @contextmanager
 def locked(folder: Path) -> Iterator[sqlite3.Connection]:
     """Hold the write lock, as another process would."""
-    with closing(sqlite3.connect(folder / FILE, isolation_level=None, timeout=10)) as other:
+    with closing(sqlite3.connect(folder / FILE, isolation_level=None, timeout=PATIENCE_S)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield other
 
@@ -47,10 +47,10 @@ async def test_while_another_process_writes_nothing_is_lost_and_lookups_go_on(
             database.write(insert(number))
         begun = time.monotonic()
         while time.monotonic() - begun < 2.0:
-            assert await database.read(numbers, within_s=1) == [0]
+            assert await database.read(numbers, within_s=PATIENCE_S) == [0]
             await asyncio.sleep(0.05)
         assert database.queued == 7
-        assert 1.9 < database.oldest_s < 30
+        assert database.oldest_s > 1.9
     assert await look(database, numbers) == [*range(8)]
     assert (database.queued, database.queued_bytes, database.oldest_s) == (0, 0, 0)
 
@@ -120,7 +120,7 @@ async def test_what_cannot_be_written_is_said_once_a_second(tmp_path: Path) -> N
         await asyncio.sleep(1.5)
         begun = time.monotonic()
         await asyncio.to_thread(database.close, 0.5)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
     lines = logs.from_millrace.getvalue().splitlines()
     assert 1 <= sum('"not written yet"' in line for line in lines) <= 4
     assert '"operations":5' in lines[0]

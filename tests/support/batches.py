@@ -9,8 +9,8 @@ from openai import AsyncOpenAI
 from openai.types import Batch
 
 from tests.support.server import Running
+from tests.support.waiting import PATIENCE_S
 
-PATIENCE_S = 30.0
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 
 Line = dict[str, Any]

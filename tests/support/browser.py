@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import PATIENCE_S
 
 CHROMIUM = shutil.which("chromium")
 SCREENSHOTS = REPOSITORY / "tests" / "screenshots"
@@ -21,6 +22,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE_MS = 1000 * PATIENCE_S
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @asynccontextmanager

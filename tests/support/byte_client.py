@@ -11,7 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.support.server import Running
-from tests.support.wire_client import PATIENCE_S, TERMINALS, Event
+from tests.support.waiting import PATIENCE_S
+from tests.support.wire_client import TERMINALS, Event
 
 
 class ByteClient:
@@ -73,7 +74,8 @@ async def byte_client(running: Running, *, negotiated: bool, **options: Any) -> 
     """Connect. A plain client learns the epoch where it can."""
     subprotocols = [Subprotocol("millrace.v1")] if negotiated else None
     url = f"{running.ws_url}/v1/responses"
-    async with connect(url, subprotocols=subprotocols, compression=None, **options) as connection:
+    options = {"subprotocols": subprotocols, "compression": None, "open_timeout": PATIENCE_S} | options
+    async with connect(url, **options) as connection:
         if negotiated:
             hello = json.loads(await connection.recv())
             yield ByteClient(connection, hello["epoch"])

@@ -2,7 +2,7 @@
 
 import struct
 
-TEXT, BINARY, CONTINUED, PING, PONG = 1, 2, 0, 9, 10
+TEXT, BINARY, CONTINUED, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 FIN, RSV1 = 0x80, 0x40
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support import frames
+from tests.support.waiting import PATIENCE_S
 
 Frame = dict[str, Any]
 Chunk = dict[str, Any]
-PATIENCE_S = 15.0
 
 
 def said(role: str, text: str, message_id: str = "") -> dict[str, Any]:
@@ -100,5 +100,5 @@ def chunks_of(frames: list[Frame], asked: str, first: int = 0) -> list[Chunk]:
 
 @asynccontextmanager
 async def chat_client(url: str, **options: Any) -> AsyncIterator[ChatClient]:
-    async with connect(f"{url}/v1/chat/ws", compression=None, **options) as connection:
+    async with connect(f"{url}/v1/chat/ws", compression=None, open_timeout=PATIENCE_S, **options) as connection:
         yield ChatClient(connection)

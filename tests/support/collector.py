@@ -11,6 +11,8 @@ from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.support.waiting import PATIENCE_S
+
 SERVER, CLIENT, FAILED = 2, 3, 2  # kinds and the status, as OTLP numbers them
 
 
@@ -46,7 +48,7 @@ class Collector:
 
     async def until(self, spans: int) -> list[Received]:
         """Wait for so many spans; return all of them."""
-        async with asyncio.timeout(10), self._came:
+        async with asyncio.timeout(PATIENCE_S), self._came:
             await self._came.wait_for(lambda: len(self.spans) >= spans)
         return self.spans
 

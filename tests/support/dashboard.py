@@ -18,7 +18,7 @@ WHAT_IS_WRONG = """async () => (await axe.run()).violations.map(
 
 async def figures_of(page: Page) -> None:
     """Wait until there are figures."""
-    await expect(page.locator("#main")).to_have_attribute("aria-busy", "false", timeout=15_000)
+    await expect(page.locator("#main")).to_have_attribute("aria-busy", "false")
 
 
 async def asked(url: str, *questions: str, **fields: Any) -> list[str]:

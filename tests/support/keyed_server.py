@@ -12,6 +12,7 @@ from millrace.access import keys
 from millrace.assembly import key_store
 from millrace.principal import Role
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 
 APP, OTHER = "https://app.example", "https://other.example"
 HEAD = (
@@ -47,7 +48,7 @@ class KeyedServer:
         length = [f"Content-Length: {len(body)}"] if body else []
         sent = "\r\n".join([head.rstrip(), f"Host: {host}:{port}", *length, *lines, "", body])
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 writer.write(sent.encode())
                 came = (await reader.readuntil(b"\r\n\r\n")).decode()
                 found = [line for line in came.split("\r\n") if line.lower().startswith("content-length:")]

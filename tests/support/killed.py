@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tests.support.paths import REPOSITORY
 from tests.support.processes import ENVIRONMENT
-
-PATIENCE_S = 20.0  # for it to be ready
+from tests.support.waiting import PATIENCE_S
 
 
 @asynccontextmanager

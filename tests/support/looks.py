@@ -4,8 +4,7 @@ from typing import Any
 
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.writer import Operation
-
-PATIENCE_S = 30.0
+from tests.support.waiting import PATIENCE_S
 
 
 def ready(database: SqliteDatabase) -> None:

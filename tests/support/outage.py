@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from millrace.errors import MillraceError
 from millrace.wire.responses import Revise
 from millrace_client import Client
 from tests.support.http_client import events_of, lines_of
+from tests.support.ports import free_port
 from tests.support.processes import spawn
 from tests.support.server import PRICES, serving
 
@@ -32,9 +32,7 @@ class Deployment:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = found.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[str] | None = None
 
     @property

@@ -17,10 +17,10 @@ from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.stores.database import FILE
 from tests.support.paths import REPOSITORY
 from tests.support.server import without_delays
+from tests.support.waiting import PATIENCE_S
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE")}
 ENVIRONMENT |= {"PYTHONUTF8": "1", "NO_COLOR": "1", "COLUMNS": "200"}
-PATIENCE_S = 45
 
 
 def spawn(program: str, *arguments: str, cwd: Path = REPOSITORY, **pipes: int) -> subprocess.Popen[str]:

@@ -15,6 +15,7 @@ from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
 from millrace.upstreams.endpoint import UpstreamEndpoint
 from millrace.upstreams.provider_api import ProviderApi
+from tests.support.waiting import PATIENCE_S
 
 PRICE = Price(input=Decimal(1), output=Decimal(1))
 MODEL = Model(tier=Tier.SMALL, id="m", address="", price=PRICE, context_window=1000, max_output_tokens=100)
@@ -83,7 +84,7 @@ async def listening(script: Script) -> AsyncIterator[tuple[Provider, str]]:
 async def scripted_provider(
     script: Script, *, key: str | None = None, api: ProviderApi = CHAT
 ) -> AsyncIterator[Provider]:
-    async with listening(script) as (provider, url), Connections() as connections, asyncio.timeout(20):
+    async with listening(script) as (provider, url), Connections() as connections, asyncio.timeout(PATIENCE_S):
         endpoint = UpstreamEndpoint(base_url=url, api_key=key, **PATIENCE)
         provider.upstream = HttpUpstream(api, connections, endpoint, lambda: provider.now, wall=lambda: 0.0)
         yield provider

@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from millrace.simulator import LARGE, SMALL, Simulator
-from tests.support.processes import PATIENCE_S, ServerProcess, spawn
+from tests.support.ports import free_port
+from tests.support.processes import ServerProcess, spawn
 from tests.support.server import without_delays
-from tests.support.shared_servers import free_port
+from tests.support.waiting import PATIENCE_S
 
 
 @asynccontextmanager

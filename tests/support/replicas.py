@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from millrace.simulator import LARGE, SMALL, Simulator
+from tests.support.ports import free_port
 from tests.support.server import Running, configuration_for, serving, without_delays
-from tests.support.shared_servers import free_port
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from millrace.settings.changes import Source
 from millrace.simulator import LARGE, SMALL, Simulator
 from millrace.web.process import Process
 from millrace.web.websocket import BatchingWebSocket
+from tests.support.waiting import PATIENCE_S
 
 PRICES = {
     "small": {"input": "0.15", "cached_input": "0.075", "output": "0.60"},
@@ -127,7 +128,7 @@ STILL = 30  # looks at what does not move, one after another; where the machine 
 async def paused_at(running: Running) -> int:
     """Wait until the small model can send no more; return how many tokens it has sent."""
     sent = still = 0
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(PATIENCE_S):
         while still < STILL:
             await asyncio.sleep(0.01)
             before, sent = sent, running.small.stats.tokens_sent
@@ -141,9 +142,3 @@ def without_delays(profile: Any) -> Any:
 
 
 AT_ONCE_S = 0.25  # PROTOCOL.md, What always holds, 7
-
-
-def aborted_within(running: Running, since: float) -> float:
-    """Return how long after `since` (Unix seconds) the upstream saw its client go."""
-    assert running.small.stats.last_abort_at is not None
-    return running.small.stats.last_abort_at - since

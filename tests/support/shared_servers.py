@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ import pytest
 from millrace.stores.postgres import migrations
 from millrace.stores.postgres.connection import Connection
 from tests.support.namespaces import Host
+from tests.support.ports import free_port
 
-START_S = 30.0
+START_S = 60.0
 
 
 @dataclass(slots=True)
@@ -72,14 +72,6 @@ class SharedServer:
         await asyncio.to_thread(self.kill)
         await asyncio.sleep(away_s)
         await asyncio.to_thread(self.start)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.support.raw_http import UPGRADE
+from tests.support.waiting import PATIENCE_S
 from tests.support.wire_client import Event
 
 SMALL_BUFFER = 4096
@@ -40,7 +41,7 @@ class SlowClient:
         return event
 
     async def _next(self) -> Event | tuple[int, str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 first, length = await self.reader.readexactly(2)
                 if length >= 126:

@@ -13,10 +13,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.support import frames
+from tests.support.waiting import PATIENCE_S
 
 Event = dict[str, Any]
 TERMINALS = ("response.completed", "response.failed", "response.incomplete")
-PATIENCE_S = 15.0
 
 
 class WireClient:
@@ -54,7 +54,8 @@ class WireClient:
 async def wire_client(url: str, *, negotiated: bool = False, **options: Any) -> AsyncIterator[WireClient]:
     """Connect; a negotiated client has read its `millrace.hello`."""
     subprotocols = [Subprotocol("millrace.v1")] if negotiated else None
-    async with connect(f"{url}/v1/responses", subprotocols=subprotocols, compression=None, **options) as connection:
+    options = {"subprotocols": subprotocols, "compression": None, "open_timeout": PATIENCE_S} | options
+    async with connect(f"{url}/v1/responses", **options) as connection:
         client = WireClient(connection)
         if negotiated:
             assert (await client.next())["type"] == "millrace.hello"

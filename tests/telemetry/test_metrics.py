@@ -17,7 +17,7 @@ from millrace.principal import Role
 from tests.support.embeddings_server import MODEL, embeddings_server
 from tests.support.scraped import OPEN, scraped
 from tests.support.server import Running, Start
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import wire_client
 
 CHAT = "/v1/chat/completions"
@@ -36,7 +36,7 @@ async def ask(http: aiohttp.ClientSession, text: str, path: str = "/v1/responses
 
 async def rows_of(http: aiohttp.ClientSession, at_least: int) -> list[dict[str, Any]]:
     """Return the ledger, once so many rows have ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             async with http.get("/v1/ledger?limit=100") as answer:
                 rows: list[dict[str, Any]] = [row for row in (await answer.json())["data"] if row["status"] != "open"]

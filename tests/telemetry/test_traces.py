@@ -16,7 +16,7 @@ from tests.support.embeddings_server import MODEL, embeddings_server
 from tests.support.logs import captured_logs
 from tests.support.scraped import scraped
 from tests.support.server import Running, Start
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import wire_client
 from tests.wire.test_trace_context import HEADER, SPAN, TRACE
 
@@ -51,7 +51,7 @@ async def ask(http: aiohttp.ClientSession, text: str, headers: dict[str, str] | 
 
 async def ended(http: aiohttp.ClientSession, request_id: str) -> dict[str, Any]:
     """Return the row of a request, once it is in the ledger as it ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             async with http.get(f"/v1/ledger/{request_id}") as told:
                 row: dict[str, Any] = await told.json()
@@ -246,7 +246,7 @@ async def test_a_collector_that_fails_costs_no_request(start: Start, collector: 
         collector.status = 400
         with captured_logs() as logs:
             assert (await ask(http, "A secret heron?"))["status"] == "completed"
-            await until(lambda: "traces not sent" in logs.text, 10)
+            await until(lambda: "traces not sent" in logs.text)
         collector.status = 200
         await ask(http, "What is a mill?")
         found = await scraped(http)

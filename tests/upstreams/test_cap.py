@@ -21,7 +21,7 @@ from tests.support.http_client import CHAT, RESPONSES, body_of, data_of, lines_o
 from tests.support.messages_wire import sse
 from tests.support.provider import CALL, DONE, END, HEAD, MODEL, answer, body, event, says, scripted_provider, stay
 from tests.support.server import configuration_for, serving
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import check_response, text_of, wire_client
 
 CUT = Finish(reason=FinishReason.LENGTH)
@@ -173,7 +173,7 @@ async def test_a_client_sees_its_own_cap_kept_and_pays_for_what_it_sees(door: st
     sent = body(*map(event, pieces_of(WORDS, size)))
     async with scripted_provider(says(HEAD + sent, then=stay)) as provider:
         configuration = configuration_for(provider.upstream.endpoint.base_url, "http://127.0.0.1:9/v1")
-        async with serving(configuration) as url, asyncio.timeout(30):
+        async with serving(configuration) as url, asyncio.timeout(PATIENCE_S):
             if door == "a socket":
                 async with wire_client(url.replace("http", "ws", 1)) as client:
                     events = await client.ask("Go on.", model="small", max_output_tokens=cap)

@@ -8,6 +8,7 @@ from millrace.upstreams.exchange import Response
 from millrace.upstreams.http1 import Connection
 from millrace.upstreams.pushing import PushingConnections
 from tests.support.provider import END, HEAD, body, event, listening, says, stay
+from tests.support.waiting import PATIENCE_S
 
 ANSWER = HEAD + body(event("Hello")) + END
 
@@ -38,7 +39,7 @@ async def test_a_call_cancelled_once_its_answer_has_come_leaves_the_connection_t
         return None
 
     monkeypatch.setattr(Connection, "data_received", data_received)
-    async with listening(says(ANSWER, then=stay)) as (provider, address), asyncio.timeout(10):
+    async with listening(says(ANSWER, then=stay)) as (provider, address), asyncio.timeout(PATIENCE_S):
         url = f"{address}chat/completions"
         waiting.append(post())
         with pytest.raises(asyncio.CancelledError):

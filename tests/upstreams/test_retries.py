@@ -1,7 +1,6 @@
 """One retry before the first token, on a new connection: unbilled, told, and not where a provider asks for none."""
 
 import asyncio
-import socket
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ from millrace.upstreams import attempt as attempts
 from millrace.upstreams.attempt import HttpUpstream
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
+from tests.support.ports import free_port
 from tests.support.provider import (
     CALL,
     DONE,
@@ -84,9 +84,7 @@ async def test_and_not_twice(fault: str) -> None:
 async def test_a_server_that_is_just_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its port is closed at the first try and open at the second."""
     monkeypatch.setattr(attempts, "RETRY_S", 1.0)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     async with scripted_provider(says(ANSWER, then=stay)) as provider, Connections() as connections:
         endpoint = replace(provider.upstream.endpoint, base_url=f"http://127.0.0.1:{port}/v1")
         upstream = HttpUpstream(CHAT, connections, endpoint, lambda: 0.0)

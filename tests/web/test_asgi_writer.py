@@ -6,7 +6,7 @@ from typing import Any
 
 from millrace.web.outbox import AsgiWriter
 from millrace.wire import limits
-from tests.support.waiting import turns
+from tests.support.waiting import PATIENCE_S, turns
 
 
 async def test_the_asgi_writer_says_when_it_cannot_keep_up() -> None:
@@ -25,7 +25,7 @@ async def test_the_asgi_writer_says_when_it_cannot_keep_up() -> None:
         writer.write_frames([frame])
     assert calls == ["pause"]
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(sent) < len(frames):  # noqa: ASYNC110 - one turn of the loop at a time
             await asyncio.sleep(0)
     assert calls == ["pause", "resume"]

@@ -18,6 +18,7 @@ from tests.support.cache_commands import asked
 from tests.support.frames import validate_answer
 from tests.support.logs import captured_logs
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 
 ASKED, SAME, FAR = "How do I reset my router?", "How can I reset my router?", "Which vegetables may a tortoise eat?"
 NEVER = "ans_000000000000000000000000"
@@ -65,7 +66,7 @@ async def test_an_admin_sees_and_deletes_what_is_the_tenants_own(start: Start, t
     async with keyed(start, tmp_path, ("acme", Role.ADMIN), ("other", Role.ADMIN)) as (own, other):
         await asked(own, ASKED)
         entry_id = (await asked(own, SAME))["millrace.entry_id"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await told(own, "GET", f"/v1/cache/entries/{entry_id}"))[1]["hits"] == 0:
                 pass  # the ledger is written a moment later
         status, shown = await told(own, "GET", f"/v1/cache/entries/{entry_id}")
@@ -96,6 +97,7 @@ async def test_it_answers_once_the_other_processes_on_the_data_dir_heed_a_deleti
         assert (status, said["error"]["code"]) == (503, "overloaded")
         assert "has not read it" in said["error"]["message"]
         other.leave()
+        monkeypatch.setattr(deletions, "HEED_S", PATIENCE_S)
         status, _ = await told(http, "DELETE", "/v1/cache/entries?tenant=acme")
         assert status == 200
 

@@ -16,7 +16,7 @@ from millrace.web.websocket import BatchingWebSocket
 from millrace.wire.limits import CloseCode
 from tests.support.logs import captured_logs
 from tests.support.server import Running, Start, configuration_for, serving
-from tests.support.waiting import turns, until
+from tests.support.waiting import PATIENCE_S, turns, until
 from tests.support.wire_client import WireClient, check_response, wire_client
 
 WAITS = "wait [ttft=30]"
@@ -32,7 +32,7 @@ def broken(*_: Any, **__: Any) -> Any:
 
 async def closed_with(client: WireClient) -> int:
     """Return the close code, when what came before has been read."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with suppress(ConnectionClosedError):
             async for _ in client.connection:
                 pass

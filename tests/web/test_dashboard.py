@@ -16,6 +16,7 @@ from millrace.web import live
 from tests.support.frames import validate_answer
 from tests.support.keys import add_key
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 from tests.web.test_cache import keyed, told
 from tests.web.test_ledger import asked
 from tests.web.test_slow_clients import process_of
@@ -41,7 +42,7 @@ async def watching(http: aiohttp.ClientSession, query: str = "") -> AsyncIterato
 
 
 async def next_of(socket: aiohttp.ClientWebSocketResponse, kind: str) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (frame := await socket.receive_json())["type"] != kind:
             pass
         return frame
@@ -245,7 +246,7 @@ async def test_what_ends_is_told_within_a_tick_and_the_figures_follow(
         assert (await next_of(socket, "dashboard.tick"))["now"]["object"] == "dashboard.now"
         ids = await asked(http, "One?", "Two?")
         ticks, figures = list[Any](), first["figures"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while sum(tick["ended"]["requests"] for tick in ticks) < 2 or figures["total"]["requests"] < 2:
                 frame = await socket.receive_json()
                 figures = frame.get("figures", figures)
@@ -294,7 +295,7 @@ async def test_dashboards_of_one_tenant_are_bounded(millrace: Running, monkeypat
             assert len(opened) == 1
             await opened[0].close()
         monkeypatch.setattr(live, "MOST_OF_TENANT", 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
                     async with watching(http) as socket:
@@ -321,13 +322,13 @@ async def test_an_operator_that_is_none_any_more_sees_no_others(start: Start, tm
         key = await asyncio.to_thread(add_key, tmp_path, "--tenant", "ops", "--role", "admin")
         headers = {"Authorization": f"Bearer {key}"}
         async with aiohttp.ClientSession(running.url, headers=headers) as http:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while (await told(http, "GET", f"{FIGURES}?tenant=*"))[0] != 200:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             async with watching(http, "tenant=*") as socket:
                 await next_of(socket, "dashboard.tick")
                 process_of(running).dashboard.operators = ()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     while (await socket.receive()).type != aiohttp.WSMsgType.CLOSE:
                         pass
                 assert socket.close_code == 1012

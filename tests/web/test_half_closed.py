@@ -9,9 +9,9 @@ from tests.support.http_client import CHAT, RESPONSES, body_of
 from tests.support.raw_http import UPGRADE
 from tests.support.server import Running
 from tests.support.slow_client import SlowClient
-from tests.support.waiting import until
+from tests.support.waiting import until, within
 
-SOON_S = 2.0  # PROTOCOL.md promises 250 ms; a busy machine takes longer to run a test
+SOON_S = 2.0  # PROTOCOL.md promises 250 ms; a test takes longer to run
 NEXT = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -25,7 +25,7 @@ async def opened(running: Running, sent: str) -> tuple[asyncio.StreamReader, asy
 async def assert_gone(running: Running, writer: asyncio.StreamWriter) -> None:
     """Close one side, and see the model let go and the connection forgotten."""
     writer.write_eof()
-    async with asyncio.timeout(SOON_S):
+    async with within(SOON_S):
         await until(lambda: running.small.stats.running == 0)
     assert running.small.stats.aborted == 1
     await until(lambda: not running.connections)

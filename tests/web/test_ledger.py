@@ -15,6 +15,7 @@ from millrace.wire import ledger as wire
 from tests.support.frames import validate_answer
 from tests.support.http_client import RESPONSES
 from tests.support.server import Running, Start
+from tests.support.waiting import PATIENCE_S
 from tests.web.test_cache import keyed, told
 
 LEDGER = "/v1/ledger"
@@ -27,7 +28,7 @@ async def asked(http: aiohttp.ClientSession, *questions: str, **fields: Any) -> 
         async with http.post(RESPONSES, json={"input": question, "model": "small", **fields}) as answer:
             ids.append((await answer.json())["id"])
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (await told(http, "GET", f"{LEDGER}/{ids[-1]}"))[1].get("status") in (None, "open"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return ids

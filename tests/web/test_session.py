@@ -12,7 +12,7 @@ from websockets.typing import Origin
 
 from millrace.wire import limits
 from tests.support.server import Running, Start, answers_up_to, paused_at
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import (
     TERMINALS,
     Event,
@@ -60,7 +60,7 @@ async def test_a_plain_client_gets_the_standard_events_and_nothing_else(millrace
 
 async def test_a_negotiated_client_sees_hello_route_and_usage(millrace: Running) -> None:
     """The extensions come numbered, and only after a subprotocol or ?millrace=1 asked for them."""
-    async with connect(f"{millrace.ws_url}/v1/responses?millrace=1") as connection:
+    async with connect(f"{millrace.ws_url}/v1/responses?millrace=1", open_timeout=PATIENCE_S) as connection:
         hello = json.loads(await connection.recv())
         assert hello["type"] == "millrace.hello"
         assert hello["limits"] == {

@@ -13,6 +13,7 @@ import pytest
 
 from millrace.dialects.event_log import DELTA_SIZE
 from millrace.stores.database import FILE
+from millrace.web import websocket
 from millrace.web.process import Process
 from millrace.web.session import Session
 from millrace.wire import limits
@@ -20,7 +21,7 @@ from tests.support.logs import no_warnings_logged
 from tests.support.raw_http import UPGRADE, post_request
 from tests.support.server import Running, Start, answers_up_to, paused_at
 from tests.support.slow_client import SMALL_BUFFER, slow_client
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from tests.support.wire_client import TERMINALS, Event, check_response, wire_client
 
 TOKENS = 6000  # thrice what fits into the buffers of all sockets on the way
@@ -88,8 +89,11 @@ async def test_a_bounded_amount_waits_and_the_models_with_it(start: Start, lanes
     assert longest > limits.WAITING_BYTES / lanes / 2 / DELTA_SIZE  # merged
 
 
-async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(start: Start, tmp_path: Path) -> None:
+async def test_nobody_waits_for_ever_for_a_peer_that_does_not_read(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its requests end as `slow_consumer`, one that was seen in part and one that was not, and it is closed 1013."""
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", PATIENCE_S)  # for all that was sent before to be read
     async with start(with_(tmp_path, stuck_s=STUCK_S)) as running, slow_client(running.url) as peer:
         peer.create(FLOOD, stream_id="seen")
         peer.create("not seen [ttft=30]", stream_id="unseen")
@@ -108,7 +112,7 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
     async with start(with_(tmp_path)) as running, no_warnings_logged():
         async with slow_client(running.url, post_request(path, **asked)):
             (stream,) = process_of(running).streams
-            await until(lambda: stream.congested, 20)
+            await until(lambda: stream.congested)
             assert await paused_at(running) < TOKENS
             assert stream._waiting_bytes < limits.WAITING_BYTES + limits.SOCKET_BYTES
             for later_s in (0, 15, 31):
@@ -122,6 +126,7 @@ async def test_nobody_waits_for_ever_for_a_reader_of_http(start: Start, tmp_path
 
 
 @pytest.mark.parametrize("over_http", [True, False])
+@pytest.mark.usefixtures("free_clock")
 async def test_who_reads_slowly_but_reads_is_not_given_up(start: Start, *, over_http: bool) -> None:
     """A few kilobytes at a time, for several times as long as nothing may happen."""
     head = post_request("responses", input=FLOOD) if over_http else UPGRADE
@@ -165,7 +170,8 @@ async def test_a_peer_that_answers_no_ping_is_gone(start: Start, monkeypatch: py
         began = time.monotonic()
         await until(lambda: running.small.stats.running == 1)
         await until(lambda: running.small.stats.running == 0)
-        assert 0.4 < time.monotonic() - began < 20  # and the answer would take 180
+        assert time.monotonic() - began > 0.4
+        assert running.small.stats.aborted == 1  # the answer would take three minutes
         await until(lambda: not running.connections)
 
 

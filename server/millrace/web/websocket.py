@@ -12,6 +12,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -164,14 +165,18 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         """Send a message of the application. A refusal instead of the upgrade ends the handshake, and is no fault.
 
         A close does not wait until the peer has read what was sent before it. It is dropped if the peer is gone or the
-        protocol has closed already, which the application cannot know.
+        protocol has closed already, which the application cannot know. Raises `ClientDisconnected` if nobody waits for
+        the handshake any more.
         """
+        is_late = not self.handshake_complete and self.transport.is_closing()
         if message["type"] == "websocket.close":
             self.writable.set()
-            if self.close_sent or self.disconnected:
+            if self.close_sent or self.disconnected or is_late:
                 return
             if self.read_paused:
                 self._read_on()  # up to the peer's own close
+        if is_late:
+            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.accept":
             self._read_on()  # what came with the handshake
