@@ -40,6 +40,7 @@ PLACE: Place = ("tenant", "auto")
 CATCHES, ALARMS = 0.8, 0.1  # of the checks
 WEAK = 0.3  # weight of a check's verdict, as a label
 DAYS, REQUESTS, DAY = 10, 2000, 86_400  # requests of a day, about
+USUAL, SCATTER = 180, 0.83  # tokens of an answer, the median; how its logarithm scatters
 PRICES = {Tier.SMALL: (0.15, 0.60), Tier.LARGE: (2.50, 10.0)}  # dollars per million tokens of input and output
 ROOM = 0.95  # of the money: what the small model alone costs at most on a day that has room for the large one
 LARGE_SHARE = 0.3  # that the money of a day pays for, about
@@ -274,8 +275,12 @@ def _settle(replay: Replay, ended: _Running) -> None:
 
 def dollars(row: Row, tier: Tier, chance: np.random.Generator) -> float:
     """Return what an answer costs. Its length differs as much as that of real ones does."""
+    return _dollars(row.length, tier, chance.lognormal(math.log(USUAL), SCATTER))
+
+
+def _dollars(characters: float, tier: Tier, tokens: float) -> float:
     per_input, per_output = PRICES[tier]
-    return (row.length / 4 * per_input + chance.lognormal(math.log(180), 0.83) * per_output) / 1e6
+    return (characters / 4 * per_input + tokens * per_output) / 1e6
 
 
 def arrivals(chance: np.random.Generator) -> list[float]:
@@ -291,8 +296,8 @@ def arrivals(chance: np.random.Generator) -> list[float]:
 
 def a_day(rows: list[Row], *, checks: bool, share: float) -> Decimal:
     """Return the dollars that pay for a share of large answers on a usual day."""
-    chance = np.random.default_rng(0)
-    mean = {tier: float(np.mean([dollars(row, tier, chance) for row in rows for _ in range(3)])) for tier in Tier}
+    characters, tokens = float(np.mean([row.length for row in rows])), USUAL * math.exp(SCATTER**2 / 2)
+    mean = {tier: _dollars(characters, tier, tokens) for tier in Tier}
     escalated = 0.3 * mean[Tier.LARGE] * checks
     of_one = mean[Tier.LARGE] * share + (mean[Tier.SMALL] + escalated) * max(1 - share, 0)
     return Decimal(str(round(REQUESTS * of_one, 2)))

@@ -7,16 +7,20 @@ its last use, and sells what is read from there at a tenth. Hard turns come in r
 noisy, so that routing alone flips between the models. An answer counts as much as it is likely to be right, by how hard
 its turn is: drawing that would only add noise, of several percent of the bill. Sessions are measured at the threshold
 of routing alone, and at the one at which as many answers are right as there: a promise makes that of the former.
+The last line of a kind is the cheapest plan of who knows all turns, which of them are hard and when they come: what no
+router can be below.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -38,6 +42,8 @@ RIGHT = {(Tier.SMALL, False): 0.92, (Tier.LARGE, False): 0.93, (Tier.SMALL, True
 SMALL_PRICED = replace(SMALL, price=Price(input=Decimal("0.15"), output=Decimal("0.60"), cached_input=Decimal("0.015")))
 LARGE_PRICED = replace(LARGE, price=Price(input=Decimal("2.5"), output=Decimal(10), cached_input=Decimal("0.25")))
 MODELS = {Tier.SMALL: SMALL_PRICED, Tier.LARGE: LARGE_PRICED}
+OTHER = {Tier.SMALL: Tier.LARGE, Tier.LARGE: Tier.SMALL}
+FIGURES = ("at", "tokens", "output")  # of a turn
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,47 @@ def bill_of(sessions: list[list[Turn]], threshold: Threshold) -> Sum:
     return total
 
 
+class Foreseen:
+    """A session whose turns are all known, with which of them are hard, and when they come."""
+
+    def __init__(self, turns: list[Turn]) -> None:
+        self._turns = turns
+        at, tokens, output = (np.array([getattr(turn, each) for turn in turns], float) for each in FIGURES)
+        cached = np.where(at[:, None] - at < KEPT_S, tokens, 0.0)  # by turn, and when the model was asked last
+        cached = np.hstack([cached, np.zeros((TURNS, 1))])  # it never was: -1
+        self._dollars = dict[Tier, NDArray[np.float64]]()
+        self._right = dict[Tier, NDArray[np.float64]]()
+        for tier, model in MODELS.items():
+            price = model.price
+            dollars = (tokens[:, None] - cached) * float(price.input) + cached * float(price.cached_input or 0)
+            self._dollars[tier] = (dollars + output[:, None] * float(price.output)) / 1e6
+            self._right[tier] = np.array([[RIGHT[tier, turn.is_hard]] for turn in turns])
+
+    def tiers(self, worth: float) -> Iterator[Tier]:
+        """Return the plan that costs least, less so many dollars for each right answer: solved from the last turn."""
+        net = {tier: dollars - worth * self._right[tier] for tier, dollars in self._dollars.items()}
+        rest = {tier: np.zeros(TURNS + 1) for tier in Tier}  # by who was asked before, and when the other was
+        moves = list[dict[Tier, NDArray[np.bool_]]]()
+        for turn in reversed(range(TURNS)):
+            stay = {tier: net[tier][turn, turn - 1] + rest[tier] for tier in Tier}
+            move = {tier: net[other][turn] + rest[other][turn - 1] for tier, other in OTHER.items()}
+            moves.append({tier: move[tier] < stay[tier] for tier in Tier})
+            rest = {tier: np.minimum(stay[tier], move[tier]) for tier in Tier}
+        tier, when = Tier.SMALL, -1
+        for turn, has_moved in enumerate(reversed(moves)):
+            if has_moved[tier][when]:
+                tier, when = OTHER[tier], turn - 1
+            yield tier
+
+
+def foreseen_bill(sessions: list[list[Turn]], worth: float) -> Sum:
+    """Return what sessions cost at least whose turns are known, where a right answer is worth so many dollars."""
+    total = Sum()
+    for turns in sessions:
+        bill(turns, Foreseen(turns).tiers(worth), total)
+    return total
+
+
 def compare(sessions: list[list[Turn]]) -> dict[str, Sum]:
     """Return what routing alone costs, and keeping sessions at the same threshold and at the same quality."""
     each = Sum()
@@ -160,17 +207,22 @@ def compare(sessions: list[list[Turn]]) -> dict[str, Sum]:
         "sessions, same threshold": bill_of(sessions, Threshold(THRESHOLD, "")),
         "sessions, promise of quality": bill_of(sessions, Threshold(THRESHOLD, "", binds=True)),
     }
-    low, high = 0.01, 0.8
-    more, less = bill_of(sessions, Threshold(low, "")), bill_of(sessions, Threshold(high, ""))
-    for _ in range(9):
-        total = bill_of(sessions, Threshold((low + high) / 2, ""))
-        if total.right >= each.right:
-            low, more = (low + high) / 2, total
-        else:
-            high, less = (low + high) / 2, total
-    part = (each.right - less.right) / (more.right - less.right)
-    found["sessions, same quality"] = between(less, more, part)
+    found["sessions, same quality"] = matched(
+        each.right, lambda value: bill_of(sessions, Threshold(value, "")), 0.01, 0.8
+    )
     return found
+
+
+def matched(right: float, run: Callable[[float], Sum], most: float, least: float) -> Sum:
+    """Return the bill of a run with as many right answers, between the values with the most and the least of them."""
+    more, less = run(most), run(least)
+    for _ in range(9):
+        total = run((most + least) / 2)
+        if total.right >= right:
+            most, more = (most + least) / 2, total
+        else:
+            least, less = (most + least) / 2, total
+    return between(less, more, (right - less.right) / (more.right - less.right))
 
 
 def between(less: Sum, more: Sum, part: float) -> Sum:
@@ -193,7 +245,10 @@ def main(sessions: int, seed: int, output: Path | None) -> None:
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for name_of_kind, kind in track(KINDS.items(), "sessions"):
         chance = np.random.default_rng(seed)
-        found = compare([session(chance, kind) for _ in range(sessions)])
+        drawn = [session(chance, kind) for _ in range(sessions)]
+        found = compare(drawn)
+        right = found["each turn alone"].right
+        found["all turns known, same quality"] = matched(right, partial(foreseen_bill, drawn), 0.5, 0.0)
         base, turns = found["each turn alone"].dollars, sessions * TURNS
         figures[name_of_kind] = {name: vars(total) for name, total in found.items()}
         for name, total in found.items():

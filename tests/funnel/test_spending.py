@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from millrace.funnel.routing.promises import Place, Promised, Promises
-from millrace.funnel.routing.spending import DAY, FORGOTTEN_S, SLOTS, Allowed, Spending, SpendingLoop, Way
+from millrace.funnel.routing.spending import DAY, FORGOTTEN_S, MOST, SLOTS, Allowed, Spending, SpendingLoop, Way
 from millrace.types import Tier
 from tests.support.clock import ManualClock
 
@@ -53,6 +53,25 @@ def test_a_day_is_never_over_by_two_percent_and_later_ones_are_near(busy: Busy, 
     days = spend("2.5", busy=busy, dearer=dearer, seed=seed)
     assert max(days) <= 2.5 * 1.02
     assert days[-1] >= 2.5 * 0.9
+
+
+def test_an_answer_dearer_than_any_before_does_not_pass_the_day_as_it_ends() -> None:
+    loop, chance = SpendingLoop(1.0), random.Random(7)
+    for at in range(1000):
+        loop.settled(Way.SMALL, 0.00001, float(at))
+        loop.settled(Way.LARGE, 0.0001 * math.exp(chance.gauss(0, 0.8)), float(at))
+    large, loop.state.spent = loop.state.large, 0.0
+    assert large.rarely == pytest.approx(0.0001 * math.exp(4 * 0.8), rel=0.25)
+    assert large.peak < large.rarely
+    loop.dollars = 10 * large.rarely
+    loop.routed(Way.SMALL, DAY - 60.0)
+    loop.state.spent = loop.dollars * MOST - 1.1 * large.rarely
+    assert loop.allowed(DAY - 30.0).large > 0
+    loop.state.spent = loop.dollars * MOST - 0.9 * large.rarely
+    assert loop.allowed(DAY - 30.0).large == 0
+    for _ in range(30):
+        loop.settled(Way.LARGE, 3 * large.mean, DAY - 30.0)
+    assert large.rarely == pytest.approx(0.0003 * math.exp(4 * 0.8), rel=0.35)
 
 
 def test_money_for_more_than_the_traffic_costs_goes_to_the_large_model() -> None:
@@ -118,7 +137,7 @@ def test_requests_that_run_are_reckoned_with_until_they_are_forgotten() -> None:
 def test_the_dearest_answer_is_not_asked_for_when_it_would_pass_the_money() -> None:
     loop = SpendingLoop(10.0, Spending(day=0, usual=[1.0] * SLOTS))
     late = DAY - 600.0
-    for cost in (0.1, 0.1, 1.0, 0.1, 0.1):
+    for cost in (*[0.1] * 200, 1.0, 0.1, 0.1):
         loop.settled(Way.LARGE, cost, late)
     loop.settled(Way.SMALL, 0.001, late)
     loop.state.spent = 9.0
@@ -137,7 +156,10 @@ def test_more_is_kept_back_the_less_the_traffic_is_known_and_the_longer_the_day(
                 loop.routed(Way.SMALL, (day + at / size) * DAY)
         today = len(sizes) * DAY
         loop.state.turn(today)
-        return [loop.state.at_most(now) - loop.state.expected(now) for now in (today, today + NOON, today + DAY - 60)]
+        return [
+            loop.state.at_most(loop.state.expected(now), now) - loop.state.expected(now)
+            for now in (today, today + NOON, today + DAY - 60)
+        ]
 
     steady, wild = kept_back([400] * 12), kept_back([200, 600] * 6)
     assert steady[0] < wild[0] / 2

@@ -38,11 +38,13 @@ DAY = 86_400
 SLOTS = 96  # of a day
 SLOT = DAY // SLOTS
 AIM = 0.995  # of the money: what runs when it is spent costs something still
-MOST = 1.015  # of the money: what an answer as dear as the dearest may not pass either
+MOST = 1.015  # of the money: what hardly any answer may pass either
 FIRST = 0.1  # of requests go to the large model while it is not known what they cost
 MEMORY, FEW = 600, 20  # requests that a mean cost is of
 FADES = 1000  # requests after which the dearest one counts a third
 CHANGED = 1.6  # times the mean cost, at least
+RARE = 4.0  # standard deviations of the logarithm of an answer's cost, that are reckoned with
+RECORD = 3.0  # times as dear as the dearest one, that is reckoned with at most
 CHEAPER = 1.05  # times as dear as the small model alone: else escalations are not worth looking at
 DIFFERS = 4.0  # standard deviations of a mean of few, that it differs by at least where a price has changed
 NEW_DAY = 0.3  # how much of what is expected comes from the last day
@@ -64,11 +66,19 @@ class Cost(Struct):
     lately: float = 0.0  # the mean of few
     square: float = 0.0  # the mean square
     peak: float = 0.0  # the dearest one, which fades
+    logs: int = 0  # requests that the mean logarithm is of, at most `MEMORY`
+    log: float = 0.0  # the mean logarithm
+    log_square: float = 0.0  # the mean square of what logarithms differ by
 
     @property
     def deviation(self) -> float:
         """The standard deviation, in dollars."""
         return math.sqrt(max(self.square - self.mean**2, 0.0))
+
+    @property
+    def rarely(self) -> float:
+        """What hardly one of ten thousand passes, if logarithms scatter evenly: mostly dearer than any has been."""
+        return max(self.peak, min(math.exp(self.log + RARE * math.sqrt(self.log_square)), RECORD * self.peak))
 
     def sum_of(self, requests: float) -> float:
         """Return what so many more requests cost at most: they scatter, and their mean is known from some alone."""
@@ -81,11 +91,16 @@ class Cost(Struct):
         self.square += (dollars**2 - self.square) / self.count
         self.peak = max(dollars, self.peak * (1 - 1 / FADES))
         self.lately += (dollars - self.lately) / min(self.count, FEW)
+        self.logs = min(self.logs + 1, MEMORY)
+        away = math.log(max(dollars, 1e-12)) - self.log
+        self.log += away / self.logs
+        self.log_square += (away**2 - self.log_square) / self.logs if self.logs > 1 else 0.0
         change, scatter = self.lately / max(self.mean, 1e-12), self.deviation / max(self.mean, 1e-12)
         beyond = max(CHANGED, 1 + DIFFERS * scatter / math.sqrt(FEW))
         if self.count >= 2 * FEW and not 1 / beyond < change < beyond:
             self.square, self.peak = self.square * change**2, max(self.peak * change, dollars)
             self.mean, self.count = self.lately, FEW
+            self.log += math.log(change)
 
 
 class Spending(Struct):
@@ -130,9 +145,8 @@ class Spending(Struct):
             return seen / slots * (SLOTS - slot - passed)
         return self._forecast(self.today[: slot + 1], slot, passed)
 
-    def at_most(self, now: float) -> float:
-        """Return how many requests are expected of the rest of the day at most, as far as forecasts were right."""
-        expected = self.expected(now)
+    def at_most(self, expected: float, now: float) -> float:
+        """Return how many requests come at most if so many are expected, as far as forecasts were right."""
         if not self.usual:
             return expected * RESERVED_FIRST
         return expected * (1 + SURE * math.sqrt(self.wrong[_slot(now) * HOURS // SLOTS]))
@@ -198,28 +212,34 @@ class SpendingLoop:
         """Return what can be paid. `now` in Unix seconds."""
         state = self.state
         state.turn(now)
-        alone = self._is_small_alone(now)
-        share, why = (0.0, "the rest pays for no escalations but those of hard checks") if alone else self._share(now)
+        left = self.dollars * AIM - state.spent - self._owed(now)  # when all that runs has been paid, at its most
+        coming = state.expected(now)
+        at_most = state.at_most(coming, now)
+        alone = self._is_small_alone(left, at_most)
+        share, why = 0.0, "the rest pays for no escalations but those of hard checks"
+        if not alone:
+            share, why = self._share(left, coming, at_most, now)
         return Allowed(share, alone, f"{state.spent:.2f} of {self.dollars:.2f} dollars; {why}")
 
-    def _is_small_alone(self, now: float) -> bool:
+    def _is_small_alone(self, left: float, at_most: float) -> bool:
         """Whether one more escalation may leave less than the small model alone costs for the rest of the day."""
         alone, small = self.state.alone, self.state.small
         if alone.count < FEW or small.mean <= CHEAPER * alone.mean:
             return False
-        escalated = max(small.mean, small.peak - self.dollars * (MOST - AIM))
-        return self._left(now) < alone.sum_of(self.state.at_most(now)) + escalated
+        dearest = max(small.peak, self.state.large.rarely if self.state.large.count else 0.0)
+        escalated = max(small.mean, dearest - self.dollars * (MOST - AIM))
+        return left < alone.sum_of(at_most) + escalated
 
-    def _share(self, now: float) -> tuple[float, str]:
+    def _share(self, left: float, coming: float, at_most: float, now: float) -> tuple[float, str]:
         """Return the share of requests for the large model, and why, if small answers are escalated."""
-        state, left = self.state, self._left(now)
+        state = self.state
         if not (state.small.count and state.large.count):
             return FIRST if self.dollars > state.spent else 0.0, "what a request costs is not known yet"
-        small, large, coming = state.small.mean, state.large.mean, state.expected(now)
+        small, large = state.small.mean, state.large.mean
         if left < coming * small:
             return 0.0, "even the small model alone may pass it"
-        dearest = max(large, state.large.peak - self.dollars * (MOST - AIM))
-        if left < state.small.sum_of(state.at_most(now)) + dearest:
+        dearest = max(large, state.large.rarely - self.dollars * (MOST - AIM))
+        if left < state.small.sum_of(at_most) + dearest:
             return 0.0, "the rest is kept for the small model"
         if not state.usual and self.dollars * AIM - left > self.dollars * (state.elapsed(now) ** 2 + BURST):
             return 0.0, "small only for now, since no earlier day is known"
@@ -227,10 +247,6 @@ class SpendingLoop:
             return 1.0, "the large model costs no more"
         share = min(max((left / max(coming, 1.0) - small) / (large - small), 0.0), 1.0)
         return share, f"{share:.0%} to the large model"
-
-    def _left(self, now: float) -> float:
-        """Return the dollars that are left when all requests that run have been paid, at the most that they cost."""
-        return self.dollars * AIM - self.state.spent - self._owed(now)
 
     def routed(self, way: Way, now: float) -> None:
         """Count a request that begins."""
