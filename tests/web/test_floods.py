@@ -88,7 +88,7 @@ async def test_a_flood_of_requests_fills_its_own_queue(millrace: Running) -> Non
                 assert event["error"]["retry_after_ms"] > 0
             if event["type"] in (*TERMINALS, "error"):
                 ends[event["type"]] += 1
-    assert ends["error"] >= asked - room - 20  # a few may have been done before the last was asked
+    assert ends["error"] >= asked - 2 * room  # some may have been done before the last was asked
     assert ends["response.completed"] == asked - ends["error"] >= room
 
 
