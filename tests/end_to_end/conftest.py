@@ -1,13 +1,10 @@
 """The fixtures of servers that share a Redis."""
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from millrace.stores.redis import link as link_module
-from tests.support.shared_servers import SharedServer, redis_server
-from tests.support.waiting import PATIENCE_S
+from tests.support.shared_servers import SharedServer, patient_with_redis, redis_server
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +16,5 @@ def redis() -> Iterator[SharedServer]:
 
 @pytest.fixture(autouse=True)
 def redis_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine it is late, and not away; what is about its deadlines has those of the product."""
-    monkeypatch.setattr(link_module, "_patience", lambda _: asyncio.timeout(PATIENCE_S))
-    monkeypatch.setattr(link_module, "SOON_S", PATIENCE_S)
+    """A busy machine is no fault of it."""
+    patient_with_redis(monkeypatch)

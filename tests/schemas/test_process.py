@@ -14,7 +14,7 @@ from millrace.ports import SchemaReport
 from millrace.schemas import SchemaProcess, process as module
 from tests.support.logs import captured_logs
 from tests.support.stopped_schemas import stopped
-from tests.support.waiting import PATIENCE_S, within
+from tests.support.waiting import within
 
 USABLE = SchemaReport()
 TOO_MUCH = SchemaReport(unchecked=("",))
@@ -139,7 +139,8 @@ async def test_a_pattern_that_only_backtracking_can_run_is_not_checked(schemas: 
         "required": ["b"],
     }
     assert await report(schemas, schema) == SchemaReport(unchecked=("properties.a.pattern",))
-    assert await matches(schemas, {"a": "a" * 100_000, "b": "b"}, schema)
+    async with within(10):
+        assert await matches(schemas, {"a": "a" * 100_000, "b": "b"}, schema)
     assert not await matches(schemas, {"a": 1, "b": "b"}, schema)
     assert not await matches(schemas, {"a": "", "b": "c"}, schema)
 
@@ -207,9 +208,8 @@ async def test_a_schema_that_takes_too_much_is_not_checked(
 )
 async def test_an_answer_that_takes_too_long_does_not_conform(schemas: SchemaProcess, schema: Any, value: Any) -> None:
     """The process is ended, by its timer; a new one takes what comes next."""
-    began = time.monotonic()
-    assert not await schemas.matches(json.dumps(value), json.dumps(schema).encode(), "t")
-    assert time.monotonic() - began < PATIENCE_S
+    async with within(40):
+        assert not await schemas.matches(json.dumps(value), json.dumps(schema).encode(), "t")
     assert await matches(schemas, 1, {"type": "integer"})
 
 
@@ -274,7 +274,8 @@ async def test_what_waits_at_the_end_is_let_go() -> None:
     schemas = SchemaProcess()
     asked = [asyncio.create_task(matches(schemas, 1, doubling(40))) for _ in range(20)]
     await asyncio.sleep(0.05)
-    await asyncio.to_thread(schemas.close)
+    async with within(10):
+        await asyncio.to_thread(schemas.close)
     assert await asyncio.gather(*asked) == [False] * 20
     assert await report(schemas, {"type": "string"}) == TOO_MUCH
 
@@ -306,7 +307,8 @@ async def test_what_waits_too_long_for_its_turn_is_not_checked(
         ]
         await asyncio.sleep(0.05)
         assert schemas._waiting_bytes > 30
-        found: list[Any] = await asyncio.gather(*waiting)
+        async with within(5):
+            found: list[Any] = await asyncio.gather(*waiting)
         assert found == [TOO_MUCH, True, False]
         assert time.monotonic() - began >= 0.3
         assert schemas._waiting_bytes == 0

@@ -1,6 +1,5 @@
 """The fixtures of stores in PostgreSQL and Redis."""
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,9 +9,8 @@ import pytest
 from millrace.stores.database import SqliteDatabase
 from millrace.stores.postgres import archive, connection, spending
 from millrace.stores.postgres.database import PostgresDatabase
-from millrace.stores.redis import link as link_module
 from millrace.stores.redis.link import RedisLink, linked
-from tests.support.shared_servers import SharedServer, postgres_server, redis_server, with_tables
+from tests.support.shared_servers import SharedServer, patient_with_redis, postgres_server, redis_server, with_tables
 from tests.support.waiting import PATIENCE_S
 
 _names = itertools.count()
@@ -64,8 +62,7 @@ async def link(redis: SharedServer, request: pytest.FixtureRequest) -> AsyncIter
 @pytest.fixture(autouse=True)
 def stores_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine they are late, and not away; what is about its deadlines has those of the product."""
-    monkeypatch.setattr(link_module, "_patience", lambda _: asyncio.timeout(PATIENCE_S))
-    monkeypatch.setattr(link_module, "SOON_S", PATIENCE_S)
+    patient_with_redis(monkeypatch)
     monkeypatch.setattr(connection, "CONNECT_S", 30)
     monkeypatch.setattr(archive, "LOOKUP_S", PATIENCE_S)
     monkeypatch.setattr(spending, "READ_S", PATIENCE_S)

@@ -17,8 +17,10 @@ import pytest
 
 from millrace.stores.postgres import migrations
 from millrace.stores.postgres.connection import Connection
+from millrace.stores.redis import link
 from tests.support.namespaces import Host
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_S
 
 START_S = 60.0
 
@@ -72,6 +74,12 @@ class SharedServer:
         await asyncio.to_thread(self.kill)
         await asyncio.sleep(away_s)
         await asyncio.to_thread(self.start)
+
+
+def patient_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine Redis is late, and not away; what is about its deadlines undoes this."""
+    monkeypatch.setattr(link, "_patience", lambda _: asyncio.timeout(PATIENCE_S))
+    monkeypatch.setattr(link, "SOON_S", PATIENCE_S)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tests.support.bytes_on_the_wire import BINARY, CLOSE, CONTINUED, FIN, PING,
 from tests.support.logs import no_warnings_logged
 from tests.support.raw_http import UPGRADE
 from tests.support.server import Running, Start
-from tests.support.waiting import PATIENCE_S, turns, until
+from tests.support.waiting import PATIENCE_S, turns, until, within
 from tests.support.wire_client import check_response, wire_client
 
 HALF_OPEN = int(os.environ.get("MILLRACE_ABUSE", "200"))
@@ -110,7 +110,8 @@ async def test_a_request_that_does_not_come_across_is_dropped(hasty: Running, be
     async with wire(hasty.url, before) as (reader, writer):
         started = time.monotonic()
         dripped = asyncio.create_task(drip(writer, b"x" * 10_000)) if dripping else None
-        await ended(reader)
+        async with within(SOON_S * 10):
+            await ended(reader)
         assert time.monotonic() - started > SOON_S * 0.9
         if dripped is not None:
             dripped.cancel()
