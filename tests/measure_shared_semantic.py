@@ -39,7 +39,7 @@ from millrace.caches import table
 from millrace.caches.deletions import Deletions
 from millrace.caches.finder import Finder
 from millrace.caches.partition import Stored
-from millrace.caches.segment import MOST_LOST, TOGETHER, Segment, Vector, room_for
+from millrace.caches.segment import TOGETHER, Segment, Vector, most_lost, room_for
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER, Snapshots
 from millrace.stores.database import SqliteDatabase
@@ -206,7 +206,7 @@ def _check(segment: Segment, seed: int, first: int) -> None:
         rows = vectors(seed, first + begin, min(BATCH, len(segment.ids) - begin))
         labels, _ = segment._index.knn_query(rows, k=1)
         segment.lost += (begin + np.flatnonzero(labels[:, 0] != np.arange(begin, begin + len(rows)))).tolist()
-    del segment.lost[MOST_LOST:]
+    del segment.lost[most_lost(segment.room) :]
 
 
 @dataclass(frozen=True, slots=True)

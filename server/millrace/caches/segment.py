@@ -18,7 +18,7 @@ MANY, LARGER = 4, 8  # segments of that size that a scope may have; in a larger 
 NEAREST = 32  # rows that a search returns, at most
 STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
 CHECKED = 16  # rows per step that are looked for in the index
-MOST_LOST = 1024  # rows that an index does not find and that are searched one by one
+LOST, PART_LOST = 1024, 64  # rows that an index does not find and that are searched one by one: so many or that part
 SPARSE = 0.25  # of all rows; when more are removed, a segment is emptied
 
 _FIRST_ROWS = 16
@@ -102,9 +102,8 @@ class Segment:
     def size(self) -> int:
         """Bytes in memory, about."""
         vector = 4 * self._dimensions
-        return (
-            (len(self.ids) - self._first) * vector + self.indexed * (vector + _LINK_BYTES) + len(self.ids) * _ROW_BYTES
-        )
+        alone = len(self.ids) - self._first + len(self._lost_matrix)
+        return alone * vector + self.indexed * (vector + _LINK_BYTES) + len(self.ids) * _ROW_BYTES
 
     def add(self, id_: str, vector: Vector) -> int:
         """Return the row of a new vector. There must be room."""
@@ -135,15 +134,16 @@ class Segment:
         return np.array(self._matrix[row - self._first])
 
     def nearest(self, vector: Vector, effort: int = ALONE, least: float = -1.0) -> list[tuple[float, str]]:
-        """Return up to `NEAREST` (cosine, id) of the indexed rows and as many of the others, in any order.
+        """Return up to `NEAREST` (cosine, id) of the index, and as many of the rows not in it, and not found there.
 
-        Of the others only the nearest one may be further than `least`. `effort` is hnswlib's ef.
+        In any order. Of the latter two only the nearest one may be further than `least`. `effort` is hnswlib's ef.
         """
         found = self._by_index(vector, effort) if self._reachable else []
         if self.indexed < len(self.ids):
             found += self._by_row(vector, least)
         if self.lost:
-            found += zip((self._lost_matrix @ vector).tolist(), self.lost, strict=True)
+            cosines = self._lost_matrix[: len(self.lost)] @ vector
+            found += [(cosine, self.lost[at]) for cosine, at in _best(cosines, least)]
         return [(cosine, id_) for cosine, row in found if (id_ := self.ids[row]) is not None]
 
     def index_step(self) -> bool:
@@ -168,7 +168,7 @@ class Segment:
         """
         end = min(self._checked + CHECKED, self.indexed)
         for row in range(self._checked, end):
-            if self.ids[row] is not None and len(self.lost) < MOST_LOST and not self._is_found(row):
+            if self.ids[row] is not None and len(self.lost) < most_lost(self.room) and not self._is_found(row):
                 self._lose(row)
         self._checked = end
         if end == self.room and not self._is_checked_again:
@@ -196,9 +196,13 @@ class Segment:
         return any(found == row or cosine >= least for cosine, found in self._by_index(vector, TOGETHER))
 
     def _lose(self, row: int) -> None:
+        at = len(self.lost)
+        if at == len(self._lost_matrix):
+            grown: Vector = np.zeros((max(2 * at, _FIRST_ROWS), self._dimensions), np.float32)
+            grown[:at] = self._lost_matrix
+            self._lost_matrix = grown
+        self._lost_matrix[at] = 0 if self.ids[row] is None else self.vector(row)
         self.lost.append(row)
-        own = np.zeros(self._dimensions, np.float32) if self.ids[row] is None else self.vector(row)
-        self._lost_matrix = np.concatenate((self._lost_matrix, own[None]))
 
     def _begin_index(self) -> bool:
         try:
@@ -212,13 +216,8 @@ class Segment:
         return True
 
     def _by_row(self, vector: Vector, least: float) -> list[tuple[float, int]]:
-        cosines = self._matrix[self.indexed - self._first : len(self.ids) - self._first] @ vector
-        (best,) = np.nonzero(cosines >= least)
-        if len(best) > NEAREST:
-            best = best[np.argpartition(-cosines[best], NEAREST)[:NEAREST]]
-        elif not len(best):
-            best = np.array([cosines.argmax()])
-        return list(zip(cosines[best].tolist(), (self.indexed + best).tolist(), strict=True))
+        rows = self._matrix[self.indexed - self._first : len(self.ids) - self._first]
+        return [(cosine, self.indexed + at) for cosine, at in _best(rows @ vector, least)]
 
     def _by_index(self, vector: Vector, effort: int) -> list[tuple[float, int]]:
         self._index.set_ef(effort)
@@ -231,6 +230,21 @@ class Segment:
                 (1.0 - float(distance), int(label)) for label, distance in zip(labels[0], distances[0], strict=True)
             ]
         return []
+
+
+def most_lost(room: int) -> int:
+    """Return how many rows that its index does not find a segment with that room searches one by one, at most."""
+    return max(LOST, room // PART_LOST)
+
+
+def _best(cosines: Vector, least: float) -> list[tuple[float, int]]:
+    """Return the greatest of some cosines, each with its place: up to `NEAREST` that reach `least`, or the greatest."""
+    (best,) = np.nonzero(cosines >= least)
+    if len(best) > NEAREST:
+        best = best[np.argpartition(-cosines[best], NEAREST)[:NEAREST]]
+    elif not len(best):
+        best = np.array([cosines.argmax()])
+    return list(zip(cosines[best].tolist(), best.tolist(), strict=True))
 
 
 def room_for(entries: int) -> int:
