@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import signal
 import socket
@@ -21,24 +20,12 @@ from millrace.settings import Fault, ServerSettings
 BACKLOG = 2048
 MAY_SHARE_PORT = sys.platform == "linux"  # elsewhere SO_REUSEPORT gives all connections to one
 COLLECT_AFTER = 10_000, 3, 20  # new objects, and collections of the younger generations
-_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
 
 
 def until_interrupted(running: Coroutine[Any, Any, None]) -> None:
     """Run until it ends or Ctrl-C, which is no error."""
-    keep_one_heap()
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=app.new_loop) as runner:
         runner.run(running)
-
-
-def keep_one_heap() -> None:
-    """Have all threads share the heap of glibc. Elsewhere this does nothing.
-
-    By default each thread gets a heap of its own. What one has freed no other can use, so in hours of load they grow to
-    twice of what is in use. Nearly all threads allocate holding the interpreter's lock, so they seldom wait.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another system, or another C library
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def survive_hang_ups() -> None:
