@@ -398,6 +398,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = parser.parse_args(given)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the replicas, as `millrace.caches` has it
     found = measured(chosen, Console(stderr=True))
     one, two = found["replicas"]
     late = found["told_s"]
