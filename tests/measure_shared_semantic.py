@@ -206,7 +206,7 @@ def _check(segment: Segment, seed: int, first: int) -> None:
         rows = vectors(seed, first + begin, min(BATCH, len(segment.ids) - begin))
         labels, _ = segment._index.knn_query(rows, k=1)
         segment.lost += (begin + np.flatnonzero(labels[:, 0] != np.arange(begin, begin + len(rows)))).tolist()
-    del segment.lost[most_lost(segment.room) :]
+    del segment.lost[: -most_lost(segment.room)]
 
 
 @dataclass(frozen=True, slots=True)

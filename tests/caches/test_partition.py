@@ -200,6 +200,22 @@ def test_none_of_many_that_are_much_alike_is_lost(dimensions: int, tmp_path: Pat
     assert [max(again.nearest(point))[1] for point in alike] == [id_of(number) for number in range(150)]
 
 
+def test_of_too_many_that_are_not_found_the_last_ones_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the newest, and the likeliest to be asked for."""
+    monkeypatch.setattr(segment, "LOST", 5)
+    monkeypatch.setattr(segment.Segment, "_is_found", lambda *_: False)
+    points = vectors(12)
+    made = Segment(DIMENSIONS, 200)
+    for number, point in enumerate(points):
+        made.add(id_of(number), point)
+        made.index_step()
+        made.check_step()
+    assert sorted(made.lost) == [*range(7, 12)]
+    monkeypatch.setattr(made, "_by_index", lambda *_: [])
+    for number in range(7, 12):
+        assert max(made.nearest(points[number]))[1] == id_of(number)
+
+
 # Snapshots.
 
 

@@ -50,6 +50,7 @@ class Segment:
         self._index: Any = None
         self._reachable = 0  # rows that are in the index and not removed
         self.lost: list[int] = []  # rows that are in the index, but not found there: of many that are much alike
+        self._lost_first = 0  # of these, the place of the one that was noted first, once there are as many as may be
         self._lost_matrix: Vector = np.zeros((0, dimensions), np.float32)
         self._checked = 0  # rows before this one were looked for
         self._is_checked_again = False
@@ -168,12 +169,12 @@ class Segment:
         """
         end = min(self._checked + CHECKED, self.indexed)
         for row in range(self._checked, end):
-            if self.ids[row] is not None and len(self.lost) < most_lost(self.room) and not self._is_found(row):
+            if self.ids[row] is not None and not self._is_found(row):
                 self._lose(row)
         self._checked = end
         if end == self.room and not self._is_checked_again:
             self._is_checked_again = True
-            self.lost, self._checked = [], 0
+            self.lost, self._lost_first, self._checked = [], 0, 0
             self._lost_matrix = self._lost_matrix[:0]
 
     def state(self) -> State:
@@ -196,13 +197,17 @@ class Segment:
         return any(found == row or cosine >= least for cosine, found in self._by_index(vector, TOGETHER))
 
     def _lose(self, row: int) -> None:
+        """Search a row beside the index from now on. Where too many are, it takes the place of the first."""
         at = len(self.lost)
-        if at == len(self._lost_matrix):
+        if at == most_lost(self.room):
+            at = self._lost_first
+            self._lost_first = (at + 1) % most_lost(self.room)
+        elif at == len(self._lost_matrix):
             grown: Vector = np.zeros((max(2 * at, _FIRST_ROWS), self._dimensions), np.float32)
             grown[:at] = self._lost_matrix
             self._lost_matrix = grown
         self._lost_matrix[at] = 0 if self.ids[row] is None else self.vector(row)
-        self.lost.append(row)
+        self.lost[at : at + 1] = [row]
 
     def _begin_index(self) -> bool:
         try:
