@@ -6,8 +6,9 @@
 
 The rows and the indexes of one data_dir are made first, by all cores, and copied for the second replica. Each replica
 is a process of its own, with a real Redis between them, and with the memory and disk that docs/scale.md asks for.
-Vectors are made, in random directions, which is the worst case for an index; nothing is embedded. A third replica then
-begins with nothing. Lookups are timed by the clock, and by processor time, which other load changes less.
+Vectors are made, in random directions, which is the worst case for an index (--finder: of the questions themselves, as
+in production); nothing is embedded while lookups are timed. A third replica then begins with nothing. Lookups are timed
+by the clock, and by processor time, which other load changes less.
 """
 
 import argparse
@@ -64,37 +65,39 @@ PROGRESS = "made.json"
 
 
 class Made:
-    """Vectors made of the number in a question; those that are asked for once more are kept."""
+    """Vectors made of the number in a question, or by the finder; those that are asked for once more are kept."""
 
     name, dimensions, quick, threshold = "made", Finder.dimensions, True, 0.5
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, by_finder: bool) -> None:
         self._seed = seed
+        self._finder = Finder() if by_finder else None
         self.kept: dict[str, Vector] = {}
+
+    def vectors(self, first: int, count: int) -> Vector:
+        """Return unit vectors of so many questions from one on."""
+        if self._finder is not None:
+            return np.stack([self._finder.embed(question(number)) for number in range(first, first + count)])
+        made = [
+            np.random.default_rng((self._seed, number)).standard_normal(self.dimensions, np.float32)
+            for number in range(first, first + count)
+        ]
+        rows: Vector = np.stack(made)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
 
     def embed(self, text: str) -> Vector:
         """Return the vector of a question, or of a rewording: one that is near."""
         if (kept := self.kept.get(text)) is not None:
             return kept
         number = number_of(text)
-        vector: Vector = vectors(self._seed, number, 1)[0]
-        if text != question(number):
+        vector: Vector = self.vectors(number, 1)[0] if self._finder is None else self._finder.embed(text)
+        if self._finder is None and text != question(number):
             noise = np.random.default_rng((self._seed, number, 1)).standard_normal(self.dimensions)
             vector = vector + NOISE * (noise / np.linalg.norm(noise)).astype(np.float32)
             vector /= np.linalg.norm(vector)
         self.kept[text] = vector
         return vector
-
-
-def vectors(seed: int, first: int, count: int) -> Vector:
-    """Return unit vectors of so many questions from one on."""
-    made = [
-        np.random.default_rng((seed, number)).standard_normal(Finder.dimensions, np.float32)
-        for number in range(first, first + count)
-    ]
-    rows: Vector = np.stack(made)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows
 
 
 def question(number: int) -> str:
@@ -125,9 +128,9 @@ def entry(number: int, stored_at: float) -> Stored:
     return Stored(entry_id(SCOPE, asked), asked, msgspec.json.encode(answer(str(number)).stored(stored_at)), stored_at)
 
 
-def opened(folder: Path, seed: int, count: int) -> tuple[SqliteDatabase, SqliteSemanticCache, Made]:
+def opened(folder: Path, embedder: Made, count: int) -> tuple[SqliteDatabase, SqliteSemanticCache]:
     """Open the cache of a data_dir."""
-    database, embedder = SqliteDatabase(str(folder)), Made(seed)
+    database = SqliteDatabase(str(folder))
     cache = SqliteSemanticCache(
         database,
         embedder,
@@ -139,19 +142,20 @@ def opened(folder: Path, seed: int, count: int) -> tuple[SqliteDatabase, SqliteS
         deadline_s=30.0,
         is_shared=True,
     )
-    return database, cache, embedder
+    return database, cache
 
 
-async def make(folder: Path, count: int, seed: int, progress: Progress) -> dict[str, float]:
+async def make(folder: Path, count: int, seed: int, by_finder: bool, progress: Progress) -> dict[str, float]:
     """Write rows and indexes that are not there yet; return the bytes of the texts, and what that has cost."""
     told = folder / PROGRESS
-    made = {"seed": seed, "entries": count, "done": 0, "texts": 0, "cpu_s": 0.0}
+    made = {"seed": seed, "entries": count, "by_finder": by_finder, "done": 0, "texts": 0, "cpu_s": 0.0}
     made["began"] = time.time() - APART_S * count
     if told.exists():
         made = json.loads(told.read_text())
-        if (made["seed"], made["entries"]) != (seed, count):
-            raise SystemExit(f"{folder} has {made['entries']} entries of seed {made['seed']}; name another folder")
-    database, cache, _ = opened(folder, seed, count)
+        if (made["seed"], made["entries"], made.get("by_finder", False)) != (seed, count, by_finder):
+            raise SystemExit(f"{folder} has other entries ({told.read_text()}); name another folder")
+    embedder = Made(seed, by_finder=by_finder)
+    database, cache = opened(folder, embedder, count)
     await database.ready()
     await database.commit(_told_all, within_s=60.0)
     snapshots = Snapshots(
@@ -164,7 +168,7 @@ async def make(folder: Path, count: int, seed: int, progress: Progress) -> dict[
         segment = Segment(Made.dimensions, room)
         assert segment._begin_index(), "hnswlib is installed"
         for begin in range(first, min(first + room, count), BATCH):
-            rows = vectors(seed, begin, min(BATCH, first + room - begin, count - begin))
+            rows = embedder.vectors(begin, min(BATCH, first + room - begin, count - begin))
             entries = [entry(begin + at, made["began"] + APART_S * (begin + at)) for at in range(len(rows))]
             made["texts"] += sum(len(each.question) + len(each.answer) for each in entries)
             await asyncio.gather(
@@ -173,7 +177,7 @@ async def make(folder: Path, count: int, seed: int, progress: Progress) -> dict[
             )
             segment.ids += [each.id for each in entries]
             progress.advance(task, len(rows))
-        await asyncio.to_thread(_check, segment, seed, first)
+        await asyncio.to_thread(_check, segment, embedder, first)
         key = await asyncio.to_thread(snapshots.save, SCOPE, "", segment.ids, segment.lost, segment.state())
         assert key
         made["done"] = first + len(segment.ids)
@@ -199,11 +203,11 @@ def _written(cache: SqliteSemanticCache, entries: Sequence[Stored], rows: Vector
     return lambda connection: connection.executemany(table.PUT, values)
 
 
-def _check(segment: Segment, seed: int, first: int) -> None:
+def _check(segment: Segment, embedder: Made, first: int) -> None:
     """Note which rows the index does not find, as `Segment.check_step` does, with all cores."""
     segment._index.set_ef(TOGETHER)
     for begin in range(0, len(segment.ids), BATCH):
-        rows = vectors(seed, first + begin, min(BATCH, len(segment.ids) - begin))
+        rows = embedder.vectors(first + begin, min(BATCH, len(segment.ids) - begin))
         labels, _ = segment._index.knn_query(rows, k=1)
         segment.lost += (begin + np.flatnonzero(labels[:, 0] != np.arange(begin, begin + len(rows)))).tolist()
     del segment.lost[: -most_lost(segment.room)]
@@ -217,13 +221,15 @@ class Replica:
     url: str
     count: int  # entries in all
     seed: int
+    by_finder: bool
     lookups: int
     joins_s: float = 0.0  # it has nothing at its start, and is measured for so long
 
 
 async def serve(given: Replica, parent: Connection) -> None:
     """Be one replica, and say what was measured."""
-    database, cache, embedder = opened(given.folder, given.seed, given.count)
+    embedder = Made(given.seed, by_finder=given.by_finder)
+    database, cache = opened(given.folder, embedder, given.count)
     deleted = Deletions(database, given.folder.name, [cache], ttl_s=TTL_S, wall=time.time)
     await database.ready()
     asked = np.random.default_rng(given.seed).integers(0, given.count, given.lookups).tolist()
@@ -347,13 +353,13 @@ def _leave_cache(folder: Path) -> None:
 
 def measured(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Measure two replicas, one after the other where each has a machine for itself, then both."""
-    count, seed, lookups = chosen.entries, chosen.seed, chosen.lookups
+    count, seed, lookups, by_finder = chosen.entries, chosen.seed, chosen.lookups, chosen.finder
     with ExitStack() as opened_last:
         name = opened_last.enter_context(TemporaryDirectory(prefix="millrace-entries-"))
         data = chosen.data or Path(name) / "made"
         data.mkdir(parents=True, exist_ok=True)
         with Progress(console=console, disable=not console.is_terminal) as progress:
-            made = asyncio.run(make(data, count, seed, progress))
+            made = asyncio.run(make(data, count, seed, by_finder, progress))
         redis = opened_last.enter_context(redis_server())
         reports, ways = [], []
         for each in ("one", "two"):
@@ -362,7 +368,7 @@ def measured(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
             if chosen.cold:
                 _leave_cache(folder)
             console.log(f"{each} starts with {count:,} entries")
-            ways.append(opened_last.enter_context(replica(Replica(folder, redis.url, count, seed, lookups))))
+            ways.append(opened_last.enter_context(replica(Replica(folder, redis.url, count, seed, by_finder, lookups))))
             reports.append(ways[-1].recv())
             reports[-1]["entry_bytes"] = (reports[-1]["rss"] - made["texts"]) / count
         one, two = ways
@@ -377,7 +383,7 @@ def measured(chosen: argparse.Namespace, console: Console) -> dict[str, Any]:
         if chosen.joins_s:
             console.log(f"a third one starts with nothing, and is looked at for {chosen.joins_s:g} s")
             (Path(name) / "three").mkdir()
-            given = Replica(Path(name) / "three", redis.url, count, seed, lookups, chosen.joins_s)
+            given = Replica(Path(name) / "three", redis.url, count, seed, by_finder, lookups, chosen.joins_s)
             joined = opened_last.enter_context(replica(given)).recv()
         return {"entries": count, "made": made, "replicas": reports, "told_s": sorted(late), "joined": joined}
 
@@ -396,6 +402,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--cold", action="store_true", help="nothing of the files is in the memory of the system")
     parser.add_argument("--data", type=Path, help="where entries and indexes are made, and kept for the next run")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--finder", action="store_true", help="vectors of the questions themselves")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = parser.parse_args(given)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the replicas, as `millrace.caches` has it
