@@ -3,17 +3,22 @@
 import contextlib
 import ctypes
 
-_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # M_… of glibc's malloc.h
+_LARGE = 2**18  # bytes: what has more goes back to the system when it is freed
 
 
 def keep_one_heap() -> None:
-    """Have all threads share the heap of glibc. Elsewhere this does nothing, nor once a second thread has allocated.
+    """Have all threads share the heap of glibc, without what is large. Elsewhere this does nothing.
 
-    By default each thread gets a heap of its own. What one has freed no other can use, so in hours of load they grow to
-    twice of what is in use. Nearly all threads allocate holding the interpreter's lock, so they seldom wait.
+    By default each thread gets a heap of its own, but for those that have one already. What one has freed no other can
+    use, so in hours of load they grow to twice of what is in use. Nearly all threads allocate holding the interpreter's
+    lock, so they seldom wait. And once something large was freed, what has up to its size comes from a heap, which ends
+    with whatever was put behind it, and seldom becomes smaller.
     """
     with contextlib.suppress(OSError, AttributeError):  # another system, or another C library
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
+        library = ctypes.CDLL(None)
+        library.mallopt(_ARENA_MAX, 1)
+        library.mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 keep_one_heap()

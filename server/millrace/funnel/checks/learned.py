@@ -5,7 +5,7 @@ scored by a model that has not seen it (5 folds); from these scores come the cal
 and Brunk 1972, pool adjacent violators), and the threshold: the lowest that keeps to the budget of false alarms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 class Labelled(NamedTuple):
     """An answer that was judged."""
 
-    features: dict[str, float]
+    features: Mapping[str, float]
     is_wrong: bool
     weight: float  # how many answers it stands for
 
@@ -43,7 +43,7 @@ class Model:
     threshold: float  # score from which on an answer is flagged; infinite: none is
     labels: int
 
-    def score(self, features: dict[str, float]) -> float:
+    def score(self, features: Mapping[str, float]) -> float:
         """Return the log odds that an answer is wrong, before calibration."""
         weights, slots = self.weights, self.slots
         total = float(weights[-1])
@@ -52,11 +52,11 @@ class Model:
                 total += float(weights[slot]) * value
         return total
 
-    def probability(self, features: dict[str, float]) -> float:
+    def probability(self, features: Mapping[str, float]) -> float:
         """Return the probability that an answer is wrong."""
         return calibrated(self.steps, self.score(features))
 
-    def flags(self, features: dict[str, float]) -> bool:
+    def flags(self, features: Mapping[str, float]) -> bool:
         """Whether an answer is likely enough wrong."""
         return self.score(features) >= self.threshold
 
@@ -79,7 +79,7 @@ def learned(labelled: Sequence[Labelled]) -> Model | None:
     )
 
 
-def matrix(features: Sequence[dict[str, float]], slots: dict[str, int]) -> Array:
+def matrix(features: Sequence[Mapping[str, float]], slots: dict[str, int]) -> Array:
     """Return one row for each answer, with a column of ones at the end."""
     rows = np.zeros((len(features), len(slots) + 1))
     rows[:, -1] = 1.0
