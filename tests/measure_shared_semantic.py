@@ -177,8 +177,8 @@ async def make(folder: Path, count: int, seed: int, by_finder: bool, progress: P
             )
             segment.ids += [each.id for each in entries]
             progress.advance(task, len(rows))
-        await asyncio.to_thread(_check, segment, embedder, first)
-        key = await asyncio.to_thread(snapshots.save, SCOPE, "", segment.ids, segment.lost, segment.state())
+        lost = await asyncio.to_thread(_lost, segment, embedder, first)
+        key = await asyncio.to_thread(snapshots.save, SCOPE, "", segment.ids, lost, segment.state())
         assert key
         made["done"] = first + len(segment.ids)
         made["cpu_s"] += time.process_time() - cpu
@@ -203,14 +203,15 @@ def _written(cache: SqliteSemanticCache, entries: Sequence[Stored], rows: Vector
     return lambda connection: connection.executemany(table.PUT, values)
 
 
-def _check(segment: Segment, embedder: Made, first: int) -> None:
-    """Note which rows the index does not find, as `Segment.check_step` does, with all cores."""
+def _lost(segment: Segment, embedder: Made, first: int) -> list[int]:
+    """Return which rows the index does not find, as `Segment.check_step` does, with all cores."""
     segment._index.set_ef(TOGETHER)
+    lost: list[int] = []
     for begin in range(0, len(segment.ids), BATCH):
         rows = embedder.vectors(first + begin, min(BATCH, len(segment.ids) - begin))
         labels, _ = segment._index.knn_query(rows, k=1)
-        segment.lost += (begin + np.flatnonzero(labels[:, 0] != np.arange(begin, begin + len(rows)))).tolist()
-    del segment.lost[: -most_lost(segment.room)]
+        lost += (begin + np.flatnonzero(labels[:, 0] != np.arange(begin, begin + len(rows)))).tolist()
+    return lost[-most_lost(segment.room) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +406,6 @@ def main(given: list[str]) -> int:
     parser.add_argument("--finder", action="store_true", help="vectors of the questions themselves")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = parser.parse_args(given)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the replicas, as `millrace.caches` has it
     found = measured(chosen, Console(stderr=True))
     one, two = found["replicas"]
     late = found["told_s"]

@@ -216,6 +216,28 @@ def test_of_too_many_that_are_not_found_the_last_ones_are_searched(monkeypatch: 
         assert max(made.nearest(points[number]))[1] == id_of(number)
 
 
+def test_of_those_that_are_not_found_a_removed_one_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many that were removed hide none that is there, and which of them are the last is known after a start, too."""
+    monkeypatch.setattr(segment, "ROWS", 100)
+    monkeypatch.setattr(segment, "LOST", 60)
+    monkeypatch.setattr(segment.Segment, "_is_found", lambda *_: False)
+    points = vectors(62)
+    points[:] = points[0] + 0.05 * points
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    made = indexed(points)
+    assert made.lost == [*range(2, 62)]
+    for row in range(2, 42):
+        made.remove(row)
+    monkeypatch.setattr(segment.Segment, "_by_index", lambda *_: [])
+    near = made.nearest(points[50], least=0.9)
+    assert {id_ for _, id_ in near} == {id_of(number) for number in range(42, 62)}
+    kept = snapshots(tmp_path)
+    kept.save(SCOPE, "", made.ids, made.lost, made.state())
+    monkeypatch.setattr(segment, "LOST", 5)
+    (again,) = kept.load(SCOPE)
+    assert again.lost == [*range(57, 62)]
+
+
 # Snapshots.
 
 

@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from millrace.caches import scopes
 from millrace.caches.partition import EXPIRED, Partition, Stored
 from millrace.caches.recent import EACH, Recent
-from millrace.caches.scopes import BUSY_S
 from millrace.caches.segment import Vector
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.caches.table import Page, Start
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit
 from tests.support.semantic_cache import answer, cache_of, stored
@@ -117,45 +114,6 @@ async def test_of_a_scope_that_does_not_fit_into_memory_the_newest_entries_are_l
     assert not isinstance(await narrow.find(scope(0), question(3)), SemanticHit)
     assert narrow.bytes_used <= MIB
     assert len(narrow._scopes.partitions[scope(0)]) < 45
-    await narrow.close()
-
-
-async def test_busy_scopes_share_memory_that_is_too_small_for_all(
-    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each is read once, and no more in turn for each lookup; the newest of each are found. One that rests leaves."""
-    monkeypatch.setattr(scopes, "SMALL", 2**16)
-    now = [1000.0]
-    wide = cache_of(database, Words(), wall=lambda: now[0], ttl_s=3600.0)
-    for number in range(120):
-        now[0] += 0.01
-        wide.store(scope(number % 3), "tenant", question(number), answer("x" * 20_000))
-        await stored(wide)
-    await wide.close()
-    narrow = cache_of(database, Words(), memory_bytes=MIB, wall=lambda: now[0], ttl_s=3600.0)
-    kept = narrow._scopes
-    reads: list[bytes] = []
-    page = kept._table.page
-
-    def read(asked: bytes, start: Start, most: int) -> Page:
-        reads.append(asked)
-        return page(asked, start, most)
-
-    monkeypatch.setattr(kept._table, "page", read)
-    for turn in range(8):
-        now[0] += 1.0
-        found = [await narrow.find(scope(number % 3), question(number)) for number in (117, 118, 119)]
-        assert all(isinstance(each, SemanticHit) for each in found), turn
-        await until(lambda: not (kept._stepping or kept._rest))
-        assert narrow.bytes_used <= MIB
-    assert len(kept.partitions) == 3
-    assert len(reads) < 10, "each scope in some pages, once"
-    now[0] += BUSY_S + 1.0
-    for number in range(120, 140):
-        narrow.store(scope(3), "tenant", question(number), answer("x" * 20_000))
-        await stored(narrow)
-    assert list(kept.partitions)[-1] == scope(3)
-    assert scope(0) not in kept.partitions
     await narrow.close()
 
 

@@ -40,7 +40,6 @@ class Partition:
     """Entries by id."""
 
     def __init__(self, dimensions: int, index_above: int) -> None:
-        self.asked_at = 0.0  # Unix seconds; kept by whoever asks
         self.segments: list[Segment] = []  # the last one is being filled
         self.emptied: list[str] = []  # keys of the snapshots of segments that are no more
         self._dimensions = dimensions

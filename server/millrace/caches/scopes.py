@@ -4,9 +4,6 @@ All of it runs on one thread, or on whoever has taken its place. What takes long
 behind lookups: reading the rest of a large scope, and what its partition needs. A scope is searched meanwhile, with
 what is there, row by row where there is no index yet.
 
-Busy scopes share the memory: each reads from disk no more than its part, and entries of the largest go first. If one
-had to go as a whole for another, both would be read and indexed again and again.
-
 An entry may be served once it is on disk. It is in memory before, and `written` tells when it may be served.
 """
 
@@ -27,8 +24,6 @@ from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Clock
 
 SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an index grows between two snapshots
-BUSY_S = 60.0  # after a lookup, a scope does not leave memory for others; it only becomes smaller
-SMALL = 2**18  # bytes: a scope that would have no more is read again without ado, so it leaves as a whole
 FEW_ROWS = 8192  # that a lookup may search one by one: above it, indexes are filled before more rows are read
 
 T = TypeVar("T")
@@ -97,7 +92,6 @@ class Scopes:
         is_new = partition is None
         if partition is None:
             partition = self._load(scope)
-        partition.asked_at = self._wall()
         partition.expire(self._wall() - self.ttl_s)
         self.partitions.move_to_end(scope)
         if is_new:
@@ -175,50 +169,29 @@ class Scopes:
 
     def shrink(self, size: int) -> None:
         """Drop the least recently used scopes until the rest has so many bytes, or is the latest one."""
-        self._drop(size, busy_since=float("inf"))
-
-    def _drop(self, size: int, busy_since: float) -> None:
-        """Drop the least recently used scopes beyond so many bytes, but for those asked since then (Unix seconds)."""
         sizes = {scope: partition.size for scope, partition in self.partitions.items()}
         left = sum(sizes.values()) + self._copied_bytes
-        while len(self.partitions) > 1:
-            scope, partition = next(iter(self.partitions.items()))
-            is_busy = partition.asked_at >= busy_since and self._max_bytes >= SMALL * len(self.partitions)
-            if len(self.partitions) <= self._hot_scopes and (left <= size or is_busy):
-                break
-            del self.partitions[scope]
+        while len(self.partitions) > 1 and (left > size or len(self.partitions) > self._hot_scopes):
+            scope, _ = self.partitions.popitem(last=False)
             self._rest.pop(scope, None)
             left -= sizes[scope]
         self.bytes_used = left
 
     def _fit(self) -> None:
-        """Keep to the bounds: scopes that rest leave memory, then entries of the largest. Their rows stay on disk."""
-        self._drop(self._max_bytes, busy_since=self._wall() - BUSY_S)
-        while self.bytes_used > self._max_bytes:
-            scope, largest = max(self.partitions.items(), key=lambda pair: pair[1].size if len(pair[1]) else 0)
-            others = self.bytes_used - largest.size
-            if not len(largest):
-                return
-            while self.bytes_used > self._max_bytes and len(largest):
-                largest.evict()
-                self.bytes_used = others + largest.size
-            self._queue_step(scope)  # what its removed rows hold is free then
-
-    def _share(self, new: int = 0) -> int:
-        """Return the bytes that a scope may read from disk: its part of the memory, which the busy ones share.
-
-        `new`: scopes beside those in memory.
-        """
-        busy_since = self._wall() - BUSY_S
-        busy = sum(each.asked_at >= busy_since for each in self.partitions.values())
-        return self._max_bytes // max(1, min(busy + new, self._max_bytes // SMALL))
+        """Keep to the bounds: scopes leave memory, then entries of the latest one. Their rows stay on disk."""
+        self.shrink(self._max_bytes)
+        latest = next(reversed(self.partitions.values()))
+        others = self.bytes_used - latest.size
+        while self.bytes_used > self._max_bytes and len(latest):
+            latest.evict()
+            self.bytes_used = others + latest.size
 
     def _load(self, scope: bytes) -> Partition:
         # Looked at before SQLite: what is written in between is found twice rather than not at all.
         with self._lock:
             unwritten = [each for each in self._unwritten.values() if each.scope == scope]
         partition = Partition(self._dimensions, self._index_above)
-        page = self._table.page(scope, START, self._share(new=1))
+        page = self._table.page(scope, START, self._max_bytes)
         for entry, vector in reversed(page.entries):
             partition.put(entry, vector)
         for each in unwritten:
@@ -245,7 +218,7 @@ class Scopes:
 
     def _adopt(self, partition: Partition, segment: Segment, places: Places) -> bool:
         """Let a partition have an index; False if there would be no room for its entries."""
-        if partition.size + segment.size > self._share() // 2:
+        if partition.size + segment.size > self._max_bytes // 2:
             return False
         partition.restore(segment, places)
         return True
@@ -293,7 +266,7 @@ class Scopes:
 
     def _read_page(self, scope: bytes, partition: Partition, start: Start) -> None:
         """Read some more rows of a scope. What is in memory already is newer than what is on disk."""
-        page = self._table.page(scope, start, self._share() - partition.size)
+        page = self._table.page(scope, start, self._max_bytes - partition.size)
         for entry, vector in page.entries:
             if entry.id not in partition:
                 partition.put(entry, vector, goes_first=True)

@@ -18,7 +18,7 @@ MANY, LARGER = 4, 8  # segments of that size that a scope may have; in a larger 
 NEAREST = 32  # rows that a search returns, at most
 STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
 CHECKED = 16  # rows per step that are looked for in the index
-LOST, PART_LOST = 1024, 64  # rows that an index does not find and that are searched one by one: so many or that part
+LOST, PART_LOST = 1024, 64  # rows beside an index that does not find them: the more of 1024 and a 64th of the room
 SPARSE = 0.25  # of all rows; when more are removed, a segment is emptied
 
 _FIRST_ROWS = 16
@@ -49,8 +49,10 @@ class Segment:
         self._first = 0  # row of the segment that is the first one in the matrix
         self._index: Any = None
         self._reachable = 0  # rows that are in the index and not removed
-        self.lost: list[int] = []  # rows that are in the index, but not found there: of many that are much alike
-        self._lost_first = 0  # of these, the place of the one that was noted first, once there are as many as may be
+        # Rows that are in the index, but not found there: of many that are much alike. The first one noted comes first.
+        self._lost: dict[int, int] = {}  # places in the matrix, by row
+        self._lost_rows: list[int] = []  # the other way round
+        self._lost_free: list[int] = []  # places of rows that were removed
         self._lost_matrix: Vector = np.zeros((0, dimensions), np.float32)
         self._checked = 0  # rows before this one were looked for
         self._is_checked_again = False
@@ -95,6 +97,11 @@ class Segment:
         return self._checked < self.indexed
 
     @property
+    def lost(self) -> list[int]:
+        """The rows that are searched beside the index, the first one noted first."""
+        return [*self._lost]
+
+    @property
     def has_index(self) -> bool:
         """Whether its index has been begun."""
         return self._index is not None
@@ -125,6 +132,9 @@ class Segment:
         if row < self.indexed:
             self._index.mark_deleted(row)
             self._reachable -= 1
+            if (at := self._lost.pop(row, None)) is not None:
+                self._lost_matrix[at] = 0
+                self._lost_free.append(at)
         else:
             self._matrix[row - self._first] = 0  # cosine 0 with every question
 
@@ -142,9 +152,9 @@ class Segment:
         found = self._by_index(vector, effort) if self._reachable else []
         if self.indexed < len(self.ids):
             found += self._by_row(vector, least)
-        if self.lost:
-            cosines = self._lost_matrix[: len(self.lost)] @ vector
-            found += [(cosine, self.lost[at]) for cosine, at in _best(cosines, least)]
+        if self._lost:
+            cosines = self._lost_matrix[: len(self._lost_rows)] @ vector
+            found += [(cosine, self._lost_rows[at]) for cosine, at in _best(cosines, least)]
         return [(cosine, id_) for cosine, row in found if (id_ := self.ids[row]) is not None]
 
     def index_step(self) -> bool:
@@ -174,8 +184,8 @@ class Segment:
         self._checked = end
         if end == self.room and not self._is_checked_again:
             self._is_checked_again = True
-            self.lost, self._lost_first, self._checked = [], 0, 0
-            self._lost_matrix = self._lost_matrix[:0]
+            self._lost, self._lost_rows, self._lost_free, self._checked = {}, [], [], 0
+            self._lost_matrix = np.zeros((0, self._dimensions), np.float32)
 
     def state(self) -> State:
         """Return a copy of the index, to be saved."""
@@ -197,17 +207,23 @@ class Segment:
         return any(found == row or cosine >= least for cosine, found in self._by_index(vector, TOGETHER))
 
     def _lose(self, row: int) -> None:
-        """Search a row beside the index from now on. Where too many are, it takes the place of the first."""
-        at = len(self.lost)
-        if at == most_lost(self.room):
-            at = self._lost_first
-            self._lost_first = (at + 1) % most_lost(self.room)
-        elif at == len(self._lost_matrix):
-            grown: Vector = np.zeros((max(2 * at, _FIRST_ROWS), self._dimensions), np.float32)
-            grown[:at] = self._lost_matrix
-            self._lost_matrix = grown
-        self._lost_matrix[at] = 0 if self.ids[row] is None else self.vector(row)
-        self.lost[at : at + 1] = [row]
+        """Search a row beside the index from now on. Where too many are, it takes the place of the first one noted."""
+        if self.ids[row] is None:
+            return
+        if self._lost_free:
+            at = self._lost_free.pop()
+        elif len(self._lost) == most_lost(self.room):
+            at = self._lost.pop(next(iter(self._lost)))
+        else:
+            at = len(self._lost_rows)
+            self._lost_rows.append(row)
+            if at == len(self._lost_matrix):
+                grown: Vector = np.zeros((max(2 * at, _FIRST_ROWS), self._dimensions), np.float32)
+                grown[:at] = self._lost_matrix
+                self._lost_matrix = grown
+        self._lost[row] = at
+        self._lost_rows[at] = row
+        self._lost_matrix[at] = self.vector(row)
 
     def _begin_index(self) -> bool:
         try:

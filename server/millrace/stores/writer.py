@@ -20,7 +20,7 @@ from millrace import log
 BATCH = 500  # operations per transaction, at most
 BATCH_BYTES = 4 * 2**20  # of operations per transaction, about: it bounds the write-ahead log on disk
 OVERHEAD = 500  # bytes of a queued operation beside what it writes, about
-LINGER_S = 0.02  # for more operations, so that they share a transaction; not if somebody waits for one
+LINGER_S = 0.005  # for more operations, so that they share a transaction; not if somebody waits for one
 AWAKE_S = 0.01  # after the last operation the thread looks for more by itself: to wake it takes long for who must do it
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 0.5
 
