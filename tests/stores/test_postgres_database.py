@@ -1,8 +1,10 @@
 """PostgreSQL as the stores see it: the statements of SQLite, deadlines, a server that goes and comes back."""
 
 import asyncio
+import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -136,3 +138,16 @@ def test_steps_are_in_order_and_an_empty_database_is_behind(server: SharedServer
     connection = Connection(server.url, "nothing")
     assert migrations.found(connection) == Found(0, len(STEPS))
     connection.close()
+
+
+async def test_what_is_written_later_is_told_of_also_where_it_fails(database: PostgresDatabase) -> None:
+    """Or what comes after it would never be begun: nothing would be pruned any more."""
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for statement in ("SELECT 1", "SELECT * FROM nowhere"):
+
+        def run(connection: Connection, statement: str = statement) -> None:
+            connection.execute(statement)
+
+        assert database.write(run, droppable=True, on_written=partial(told.put, statement))
+    got = [await asyncio.to_thread(told.get, timeout=PATIENCE_S) for _ in range(2)]
+    assert got == ["SELECT 1", "SELECT * FROM nowhere"]

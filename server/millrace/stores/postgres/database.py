@@ -75,13 +75,17 @@ class PostgresDatabase:
         droppable: bool = False,
         on_written: Callable[[], object] | None = None,
     ) -> bool:
-        """Run an operation in a transaction, later. Never waits. It must be droppable: nothing is tried again here."""
+        """Run an operation in a transaction, later. Never waits. It must be droppable: nothing is tried again here.
+
+        `on_written` is called once it is committed, or has failed.
+        """
         assert droppable, "what must not be lost is written to SQLite first"
         try:
             done = self._writes.submit(partial(_committed, operation))
         except TimeoutError:
             return False
-        done.add_done_callback(lambda future: on_written() if on_written and not future.exception() else None)
+        if on_written is not None:
+            done.add_done_callback(lambda _: on_written())
         return True
 
     def close(self, within_s: float = 5.0) -> None:
