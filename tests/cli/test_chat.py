@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
@@ -38,10 +39,16 @@ class Terminal:
         """Press keys."""
         os.write(self._end, text.encode())
 
-    def until(self, pattern: str) -> str:
-        """Read until a pattern is on the screen; return what came up to its end."""
+    def until(self, pattern: str, again: Callable[[], object] | None = None) -> str:
+        """Read until a pattern is on the screen; return what came up to its end. `again` is done if nothing comes."""
+        gives_up_at = time.monotonic() + PATIENCE_S
         while not (found := re.search(pattern, self._read)):
-            assert select([self._end], [], [], PATIENCE_S)[0], f"no {pattern!r} in {self._read[-900:]!r}"
+            if not select([self._end], [], [], 5.0 if again else PATIENCE_S)[0]:
+                gives_up = again is None or time.monotonic() >= gives_up_at
+                assert not gives_up, f"no {pattern!r} in {self._read[-900:]!r}"
+                if again is not None:
+                    again()
+                continue
             self._read += self._decoder.decode(os.read(self._end, 65_536)).replace("\r", "")
             self._read = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._read)
         screen, self._read = self._read[: found.end()], self._read[found.end() :]
