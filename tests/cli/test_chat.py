@@ -105,7 +105,7 @@ async def test_a_conversation_on_a_terminal(millrace: Running, tmp_path: Path) -
             terminal.until("› ")
             terminal.write("half a li")
             terminal.until("half a li")
-            process.send_signal(signal.SIGINT)  # in vain if the system has echoed that, and no prompt waits for keys yet
+            process.send_signal(signal.SIGINT)  # in vain if the system has echoed that, and no prompt waits yet
             terminal.until("leaves.\n› ", again=lambda: process.send_signal(signal.SIGINT))
             terminal.write("\x04")
             terminal.until(r"answers · \$")
