@@ -43,14 +43,13 @@ class Terminal:
         """Read until a pattern is on the screen; return what came up to its end. `again` is done if nothing comes."""
         gives_up_at = time.monotonic() + PATIENCE_S
         while not (found := re.search(pattern, self._read)):
-            if not select([self._end], [], [], 5.0 if again else PATIENCE_S)[0]:
-                gives_up = again is None or time.monotonic() >= gives_up_at
-                assert not gives_up, f"no {pattern!r} in {self._read[-900:]!r}"
-                if again is not None:
-                    again()
+            if select([self._end], [], [], PATIENCE_S if again is None else 5.0)[0]:
+                self._read += self._decoder.decode(os.read(self._end, 65_536)).replace("\r", "")
+                self._read = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._read)
                 continue
-            self._read += self._decoder.decode(os.read(self._end, 65_536)).replace("\r", "")
-            self._read = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._read)
+            assert again is not None, f"no {pattern!r} in {self._read[-900:]!r}"
+            assert time.monotonic() < gives_up_at, f"no {pattern!r} in {self._read[-900:]!r}"
+            again()
         screen, self._read = self._read[: found.end()], self._read[found.end() :]
         return screen
 

@@ -112,7 +112,7 @@ class _Ids:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._recent = lru_cache(64)(self._read)  # of one question they are needed twice
-        self._of_piece = lru_cache(2048)(self._encoded)
+        self._of_piece = lru_cache(4096)(self._encoded)
 
     def __call__(self, text: str) -> list[int]:
         return self._recent(text)

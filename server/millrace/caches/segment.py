@@ -33,6 +33,57 @@ Vector = NDArray[np.float32]
 State = dict[str, Any]  # of an index: numbers and arrays
 
 
+class Lost:
+    """Rows that an index has and does not find, of many that are much alike: they are searched one by one."""
+
+    def __init__(self, dimensions: int, most: int) -> None:
+        """`most`: rows, at most. Of more, the last ones stay."""
+        self._most = most
+        self._places: dict[int, int] = {}  # in the matrix, by row; the first one that was added comes first
+        self._free: list[int] = []  # places of rows that were removed
+        self._matrix: Vector = np.zeros((0, dimensions), np.float32)
+        self._row_at: list[int] = []  # by place; of a free one, the row that was there
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows, the first one that was added first."""
+        return [*self._places]
+
+    @property
+    def places(self) -> int:
+        """For how many vectors there is memory."""
+        return len(self._matrix)
+
+    def add(self, row: int, vector: Vector) -> None:
+        """Search a row from now on."""
+        if self._free:
+            at = self._free.pop()
+        elif len(self._places) == self._most:
+            at = self._places.pop(next(iter(self._places)))
+        else:
+            at = len(self._row_at)
+            self._row_at.append(row)
+            if at == len(self._matrix):
+                grown: Vector = np.zeros((max(2 * at, _FIRST_ROWS), len(vector)), np.float32)
+                grown[:at] = self._matrix
+                self._matrix = grown
+        self._places[row] = at
+        self._row_at[at] = row
+        self._matrix[at] = vector
+
+    def remove(self, row: int) -> None:
+        """Search a row no more, if it is one of these."""
+        if (at := self._places.pop(row, None)) is not None:
+            self._matrix[at] = 0  # cosine 0 with every question
+            self._free.append(at)
+
+    def nearest(self, vector: Vector, least: float) -> list[tuple[float, int]]:
+        """Return (cosine, row) of the nearest ones, as `_best` does."""
+        if not self._places:
+            return []
+        return [(cosine, self._row_at[at]) for cosine, at in _best(self._matrix[: len(self._row_at)] @ vector, least)]
+
+
 class Segment:
     """Vectors by row. A row is its label in the index too; it is never used again."""
 
@@ -49,11 +100,7 @@ class Segment:
         self._first = 0  # row of the segment that is the first one in the matrix
         self._index: Any = None
         self._reachable = 0  # rows that are in the index and not removed
-        # Rows that are in the index, but not found there: of many that are much alike. The first one noted comes first.
-        self._lost: dict[int, int] = {}  # places in the matrix, by row
-        self._lost_rows: list[int] = []  # the other way round
-        self._lost_free: list[int] = []  # places of rows that were removed
-        self._lost_matrix: Vector = np.zeros((0, dimensions), np.float32)
+        self._lost = Lost(dimensions, most_lost(room))
         self._checked = 0  # rows before this one were looked for
         self._is_checked_again = False
 
@@ -68,7 +115,8 @@ class Segment:
         segment.indexed = segment.saved = segment._first = segment._checked = len(ids)
         segment._is_checked_again = segment.is_full
         for row in lost:
-            segment._lose(row)
+            if ids[row] is not None:
+                segment._lost.add(row, segment.vector(row))
         return segment
 
     @property
@@ -99,7 +147,7 @@ class Segment:
     @property
     def lost(self) -> list[int]:
         """The rows that are searched beside the index, the first one noted first."""
-        return [*self._lost]
+        return self._lost.rows
 
     @property
     def has_index(self) -> bool:
@@ -110,7 +158,7 @@ class Segment:
     def size(self) -> int:
         """Bytes in memory, about."""
         vector = 4 * self._dimensions
-        alone = len(self.ids) - self._first + len(self._lost_matrix)
+        alone = len(self.ids) - self._first + self._lost.places
         return alone * vector + self.indexed * (vector + _LINK_BYTES) + len(self.ids) * _ROW_BYTES
 
     def add(self, id_: str, vector: Vector) -> int:
@@ -132,9 +180,7 @@ class Segment:
         if row < self.indexed:
             self._index.mark_deleted(row)
             self._reachable -= 1
-            if (at := self._lost.pop(row, None)) is not None:
-                self._lost_matrix[at] = 0
-                self._lost_free.append(at)
+            self._lost.remove(row)
         else:
             self._matrix[row - self._first] = 0  # cosine 0 with every question
 
@@ -152,9 +198,7 @@ class Segment:
         found = self._by_index(vector, effort) if self._reachable else []
         if self.indexed < len(self.ids):
             found += self._by_row(vector, least)
-        if self._lost:
-            cosines = self._lost_matrix[: len(self._lost_rows)] @ vector
-            found += [(cosine, self._lost_rows[at]) for cosine, at in _best(cosines, least)]
+        found += self._lost.nearest(vector, least)
         return [(cosine, id_) for cosine, row in found if (id_ := self.ids[row]) is not None]
 
     def index_step(self) -> bool:
@@ -180,12 +224,11 @@ class Segment:
         end = min(self._checked + CHECKED, self.indexed)
         for row in range(self._checked, end):
             if self.ids[row] is not None and not self._is_found(row):
-                self._lose(row)
+                self._lost.add(row, self.vector(row))
         self._checked = end
         if end == self.room and not self._is_checked_again:
             self._is_checked_again = True
-            self._lost, self._lost_rows, self._lost_free, self._checked = {}, [], [], 0
-            self._lost_matrix = np.zeros((0, self._dimensions), np.float32)
+            self._lost, self._checked = Lost(self._dimensions, most_lost(self.room)), 0
 
     def state(self) -> State:
         """Return a copy of the index, to be saved."""
@@ -205,25 +248,6 @@ class Segment:
         vector = self.vector(row)
         least = float(vector @ vector) - _NEARLY
         return any(found == row or cosine >= least for cosine, found in self._by_index(vector, TOGETHER))
-
-    def _lose(self, row: int) -> None:
-        """Search a row beside the index from now on. Where too many are, it takes the place of the first one noted."""
-        if self.ids[row] is None:
-            return
-        if self._lost_free:
-            at = self._lost_free.pop()
-        elif len(self._lost) == most_lost(self.room):
-            at = self._lost.pop(next(iter(self._lost)))
-        else:
-            at = len(self._lost_rows)
-            self._lost_rows.append(row)
-            if at == len(self._lost_matrix):
-                grown: Vector = np.zeros((max(2 * at, _FIRST_ROWS), self._dimensions), np.float32)
-                grown[:at] = self._lost_matrix
-                self._lost_matrix = grown
-        self._lost[row] = at
-        self._lost_rows[at] = row
-        self._lost_matrix[at] = self.vector(row)
 
     def _begin_index(self) -> bool:
         try:

@@ -5,9 +5,9 @@ scored by a model that has not seen it (5 folds); from these scores come the cal
 and Brunk 1972, pool adjacent violators), and the threshold: the lowest that keeps to the budget of false alarms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,18 @@ LARGEST = 20.0  # weight of a label in the fit: heavier ones would be all that c
 Array = NDArray[np.float64]
 
 
+class Features(Protocol):
+    """What the checks see in an answer: a dictionary, or what takes less memory."""
+
+    def items(self) -> Iterable[tuple[str, float]]:
+        """Return names and values."""
+        ...
+
+
 class Labelled(NamedTuple):
     """An answer that was judged."""
 
-    features: Mapping[str, float]
+    features: Features
     is_wrong: bool
     weight: float  # how many answers it stands for
 
@@ -43,7 +51,7 @@ class Model:
     threshold: float  # score from which on an answer is flagged; infinite: none is
     labels: int
 
-    def score(self, features: Mapping[str, float]) -> float:
+    def score(self, features: Features) -> float:
         """Return the log odds that an answer is wrong, before calibration."""
         weights, slots = self.weights, self.slots
         total = float(weights[-1])
@@ -52,11 +60,11 @@ class Model:
                 total += float(weights[slot]) * value
         return total
 
-    def probability(self, features: Mapping[str, float]) -> float:
+    def probability(self, features: Features) -> float:
         """Return the probability that an answer is wrong."""
         return calibrated(self.steps, self.score(features))
 
-    def flags(self, features: Mapping[str, float]) -> bool:
+    def flags(self, features: Features) -> bool:
         """Whether an answer is likely enough wrong."""
         return self.score(features) >= self.threshold
 
@@ -66,7 +74,9 @@ def learned(labelled: Sequence[Labelled]) -> Model | None:
     wrong = np.array([each.is_wrong for each in labelled], float)
     if min(wrong.sum(), len(wrong) - wrong.sum()) < ENOUGH:
         return None
-    slots = {name: at for at, name in enumerate(sorted({name for each in labelled for name in each.features}))}
+    slots = {
+        name: at for at, name in enumerate(sorted({name for each in labelled for name, _ in each.features.items()}))
+    }
     rows = matrix([each.features for each in labelled], slots)
     weights = np.array([each.weight for each in labelled])
     scores = out_of_fold(rows, wrong, weights)
@@ -79,7 +89,7 @@ def learned(labelled: Sequence[Labelled]) -> Model | None:
     )
 
 
-def matrix(features: Sequence[Mapping[str, float]], slots: dict[str, int]) -> Array:
+def matrix(features: Sequence[Features], slots: dict[str, int]) -> Array:
     """Return one row for each answer, with a column of ones at the end."""
     rows = np.zeros((len(features), len(slots) + 1))
     rows[:, -1] = 1.0

@@ -6,7 +6,7 @@ Nothing of it is stored: after a start evidence teaches all that is kept once mo
 import sys
 from array import array
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -24,36 +24,15 @@ MORE = 0.1  # share of new answers after which the check is learned once more
 ANSWER_BYTES = 4_500  # of a judged answer with its features, about
 
 
-class _Features(Mapping[str, float]):
+class _Features(NamedTuple):
     """Hundreds of features of an answer, in two rows: they take a fraction of what a dictionary takes."""
 
-    __slots__ = ("_names", "_values")
+    names: tuple[str, ...]  # each name one object for all answers
+    values: "array[float]"
 
-    def __init__(self, features: Mapping[str, float]) -> None:
-        self._names = tuple(features)  # each name one object for all answers
-        self._values = array("d", features.values())
-
-    def __getitem__(self, name: str) -> float:
-        return self._values[self._names.index(name)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def items(self) -> ItemsView[str, float]:
-        """Return the pairs without a look for each name."""
-        return _Items(self)
-
-
-class _Items(ItemsView[str, float]):
-    def __init__(self, features: _Features) -> None:
-        super().__init__(features)
-        self._features = features
-
-    def __iter__(self) -> Iterator[tuple[str, float]]:
-        return zip(self._features._names, self._features._values, strict=True)
+    def items(self) -> Iterable[tuple[str, float]]:
+        """Return names and values."""
+        return zip(self.names, self.values, strict=True)
 
 
 class _Answer(NamedTuple):
@@ -146,4 +125,4 @@ def _kept(judged: Judged) -> _Answer:
     features = {sys.intern(name): value for name, value in sample.features.items() if _is_learned_from(name)}
     said = {sys.intern(name): value for name, value in sample.features.items() if name.isidentifier()}
     without = replace(judged, sample=replace(sample, features=said, prompt_features=b""))
-    return _Answer(without, _Features(features))
+    return _Answer(without, _Features(tuple(features), array("d", features.values())))
