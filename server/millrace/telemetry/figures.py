@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from millrace import levers
 from millrace.errors import RULES
 from millrace.telemetry import families as the
-from millrace.telemetry.numbers import MOST_SERIES, OTHER, Histogram, Numbers, total
+from millrace.telemetry.numbers import MOST_SERIES, OTHER, Histogram, Labels, Numbers, total
 from millrace.types import (
     EMBEDDINGS,
     EVIDENCE_TENANT,
@@ -102,24 +102,29 @@ class _Tokens:
         return [kind for kind in kinds if kind[1]]
 
 
-class _Requests:
-    """Requests that are alike."""
+class _Times:
+    """How long requests took that are alike in what times are told apart by."""
 
-    __slots__ = ("count", "first_tokens", "gaps", "seconds", "tokens", "trimmed")
+    __slots__ = ("first_tokens", "gaps", "seconds")
 
     def __init__(self) -> None:
-        self.count = self.trimmed = 0
-        self.tokens = _Tokens()
         self.seconds = Histogram(len(the.DURATIONS))
         self.first_tokens, self.gaps = Histogram(len(the.FIRST_TOKENS)), Histogram(len(the.GAPS))
 
-    def add(self, other: "_Requests") -> None:
-        self.count += other.count
-        self.trimmed += other.trimmed
-        self.tokens.join(other.tokens)
+    def add(self, other: "_Times") -> None:
         self.seconds.add(other.seconds)
         self.first_tokens.add(other.first_tokens)
         self.gaps.add(other.gaps)
+
+
+class _Requests:
+    """Requests that are alike. Of most kinds there are few, so one holds no more than it must."""
+
+    __slots__ = ("count", "times")
+
+    def __init__(self, times: _Times) -> None:
+        self.count = 0
+        self.times = times  # also of other kinds
 
 
 class _Calls:
@@ -147,6 +152,9 @@ class _Tenant:
 
     def __init__(self) -> None:
         self._requests: dict[Key, _Requests] = {}
+        self._times: dict[Labels, _Times] = {}
+        self._tokens = _Tokens()  # of answers
+        self._trimmed = 0  # tokens
         self._calls: dict[Key, _Calls] = {}
         self._judged: Counter[tuple[str, str]] = Counter()
         self._baseline = 0
@@ -194,19 +202,27 @@ class _Tenant:
         if record is None:
             if len(self._requests) >= MOST_SERIES:  # should a label have more values than are known of
                 key = (*key[:5], *(None,) * 7)
-            record = self._requests.setdefault(key, _Requests())
+            record = self._alike(key)
         record.count += 1
-        seconds, ttft_ms = entry.latency_ms / 1e3, entry.ttft_ms
-        record.seconds.add_one(bisect_left(the.DURATIONS, seconds), seconds)
+        times, seconds, ttft_ms = record.times, entry.latency_ms / 1e3, entry.ttft_ms
+        times.seconds.add_one(bisect_left(the.DURATIONS, seconds), seconds)
         if ttft_ms is not None:
             first = ttft_ms / 1e3
-            record.first_tokens.add_one(bisect_left(the.FIRST_TOKENS, first), first)
+            times.first_tokens.add_one(bisect_left(the.FIRST_TOKENS, first), first)
             gaps = usage.output_tokens - 1
             if gaps > 0 and seconds > first and call is not None:
                 gap = (seconds - first) / gaps
-                record.gaps.add_one(bisect_left(the.GAPS, gap), gap)
-        record.tokens.add(usage)
-        record.trimmed += entry.trimmed_tokens
+                times.gaps.add_one(bisect_left(the.GAPS, gap), gap)
+        self._tokens.add(usage)
+        self._trimmed += entry.trimmed_tokens
+
+    def _alike(self, key: Key) -> _Requests:
+        """Return the record of requests of this kind; a new one is empty."""
+        record = self._requests.get(key)
+        if record is None:
+            times = self._times.setdefault(_labels_of(key), _Times())
+            record = self._requests[key] = _Requests(times)
+        return record
 
     def _count_call(self, charge: Charge) -> None:
         usage, began_at = charge.usage, charge.began_at
@@ -234,7 +250,11 @@ class _Tenant:
     def add(self, other: "_Tenant") -> None:
         """Add what was counted for another one, which may go on counting meanwhile."""
         for of_requests, requests in other._requests.copy().items():
-            self._requests.setdefault(of_requests, _Requests()).add(requests)
+            self._alike(of_requests).count += requests.count
+        for labels, times in other._times.copy().items():
+            self._times.setdefault(labels, _Times()).add(times)
+        self._tokens.join(other._tokens)
+        self._trimmed += other._trimmed
         for of_calls, calls in other._calls.copy().items():
             self._calls.setdefault(of_calls, _Calls()).add(calls)
         self._baseline += other._baseline
@@ -247,7 +267,15 @@ class _Tenant:
         """Return what was counted, as Prometheus has it."""
         numbers = Numbers()
         for of_requests, requests in self._requests.items():
-            _show_requests(numbers, of_requests, requests)
+            _show_requests(numbers, of_requests, requests.count)
+        for labels, times in self._times.items():
+            numbers.join(the.REQUEST_SECONDS, labels, times.seconds)
+            numbers.join(the.FIRST_TOKEN_SECONDS, labels[:-1], times.first_tokens)
+            numbers.join(the.TOKEN_GAP_SECONDS, labels[:-1], times.gaps)
+        for kind, tokens in self._tokens.kinds():
+            numbers.count(the.ANSWER_TOKENS, (kind,), tokens)
+        if self._trimmed:
+            numbers.count(the.TRIMMED_TOKENS, (), self._trimmed)
         for of_calls, calls in self._calls.items():
             _show_calls(numbers, of_calls, calls, providers)
         for labels, count in self._judged.items():
@@ -260,23 +288,20 @@ class _Tenant:
         return numbers
 
 
-def _show_requests(numbers: Numbers, key: Key, record: _Requests) -> None:
-    status, source, cache, strategy, dialect, model, asked, code, mode, missed, first, detour = key
-    source, model = source or NONE, model or NONE
+def _labels_of(key: Key) -> Labels:
+    """Return the labels of the times of such requests; the last one is why they failed, which not all metrics have."""
+    status, source, cache, strategy, _, model, asked, code, *_ = key
+    model, who = model or NONE, source if cache == CacheOutcome.MISS else cache
     operation = EMBEDDINGS if strategy == EMBEDDINGS else "chat"
-    is_hit = cache != CacheOutcome.MISS
-    count = record.count
-    numbers.count(the.REQUESTS, (status or "", source, cache or "", strategy or "", dialect or NONE, model), count)
-    who = (cache or NONE) if is_hit else source
-    labels = (operation, OWN_NAME, asked or model, model, who)
     error = (code or OTHER) if status == Status.FAILED else ""
-    numbers.join(the.REQUEST_SECONDS, (*labels, error), record.seconds)
-    numbers.join(the.FIRST_TOKEN_SECONDS, labels, record.first_tokens)
-    numbers.join(the.TOKEN_GAP_SECONDS, labels, record.gaps)
-    for kind, tokens in record.tokens.kinds():
-        numbers.count(the.ANSWER_TOKENS, (kind,), tokens)
-    if record.trimmed:
-        numbers.count(the.TRIMMED_TOKENS, (), record.trimmed)
+    return (operation, OWN_NAME, asked or model, model, who or NONE, error)
+
+
+def _show_requests(numbers: Numbers, key: Key, count: int) -> None:
+    status, source, cache, strategy, dialect, model, _, code, mode, missed, first, detour = key
+    source = source or NONE
+    labels = (status or "", source, cache or "", strategy or "", dialect or NONE, model or NONE)
+    numbers.count(the.REQUESTS, labels, count)
     if code is not None:
         numbers.count(the.ERRORS, (code,), count)
     if cache == CacheOutcome.JOINED:
@@ -288,7 +313,7 @@ def _show_requests(numbers: Numbers, key: Key, record: _Requests) -> None:
     elif missed:
         numbers.count(the.LOOKUPS, ("semantic", "miss"), count)
         numbers.count(the.MISSES, (missed,), count)
-    if first is not None and operation != EMBEDDINGS:
+    if first is not None and strategy != EMBEDDINGS:
         numbers.count(the.ROUTES, (first, source), count)
         if detour == Outcome.LOST:
             numbers.count(the.RACES, (strategy or "", source), count)
