@@ -1,9 +1,10 @@
 """All that one semantic cache has learned, by tenant and by scope, and how it is steered. Not thread-safe."""
 
 import math
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from millrace.caches.decision.mix import Weights
@@ -13,7 +14,7 @@ from millrace.types import Lesson, Steering
 
 PAIRS = 50_000  # that are remembered in all, some 300 bytes each
 TENANTS, LESSONS = 64, 2000  # that are remembered: tenants, and lessons of each
-ALL_LESSONS = 16_000  # of all tenants, some 3 kB each; those of tenants long not taught go first
+ALL_LESSONS = 16_000  # of all tenants, some 1 kB each; those of tenants long not taught go first
 FIT_FROM = 100  # lessons of a tenant
 FIT_SHARE = 4  # of its lessons, as a divisor, that are new when the weights are fitted again
 ALIASES = 4  # questions known to have the same answer that are looked at, beside those that are near
@@ -85,7 +86,7 @@ class Knowledge:
             self._pairs.move_to_end(lesson.scope)
             if lesson.features:
                 tenant = self._tenants.setdefault(lesson.tenant, _Tenant())
-                tenant.lessons.append(lesson)
+                tenant.lessons.append(_light(lesson))
                 tenant.new += 1
                 self._tenants.move_to_end(lesson.tenant)
         while self._count > PAIRS and len(self._pairs) > 1:
@@ -110,6 +111,11 @@ class Knowledge:
         shipped = self._shipped
         known = [shipped.log_odds(lesson.features) for lesson in lessons]
         return shipped.changed(fitted(lessons, known, self._needed))
+
+
+def _light(lesson: Lesson) -> Lesson:
+    """Return it with what it says alone: half of the features of a pair are zero, and their names are few."""
+    return replace(lesson, features={sys.intern(name): value for name, value in lesson.features.items() if value})
 
 
 def log_odds_of(probability: float) -> float:

@@ -21,18 +21,22 @@ from millrace.types import Judged
 KEPT = 1500  # judged answers of a tenant: the last ones
 TENANTS = 256  # that are known; of more, those are forgotten of whom nothing was judged for longest
 MORE = 0.1  # share of new answers after which the check is learned once more
-ANSWER_BYTES = 4_500  # of a judged answer with its features, about
+ANSWER_BYTES = 3_000  # of a judged answer with its features, about
 
 
 class _Features(NamedTuple):
-    """Hundreds of features of an answer, in two rows: they take a fraction of what a dictionary takes."""
+    """Hundreds of features of an answer, in two rows of numbers: they take a tenth of what a dictionary takes."""
 
-    names: tuple[str, ...]  # each name one object for all answers
+    names: "array[int]"  # their places in `_NAMES`
     values: "array[float]"
 
     def items(self) -> Iterable[tuple[str, float]]:
         """Return names and values."""
-        return zip(self.names, self.values, strict=True)
+        return zip(map(_NAMES.__getitem__, self.names), self.values, strict=True)
+
+
+_NAMES: list[str] = []  # of all features, a bounded number
+_PLACES: dict[str, int] = {}
 
 
 class _Answer(NamedTuple):
@@ -122,7 +126,15 @@ def _is_learned_from(name: str) -> bool:
 def _kept(judged: Judged) -> _Answer:
     """Return it as it is kept. What the learned check itself said is no feature, nor is the opening."""
     sample = judged.sample
-    features = {sys.intern(name): value for name, value in sample.features.items() if _is_learned_from(name)}
+    features = {_place(name): value for name, value in sample.features.items() if _is_learned_from(name)}
     said = {sys.intern(name): value for name, value in sample.features.items() if name.isidentifier()}
     without = replace(judged, sample=replace(sample, features=said, prompt_features=b""))
-    return _Answer(without, _Features(tuple(features), array("d", features.values())))
+    return _Answer(without, _Features(array("I", features), array("f", features.values())))
+
+
+def _place(name: str) -> int:
+    place = _PLACES.get(name)
+    if place is None:
+        place = _PLACES[name] = len(_NAMES)
+        _NAMES.append(name)
+    return place
