@@ -13,7 +13,7 @@ likeness in the other says something else.
 import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ _LIKENESS = np.float32(0.3)  # cosine of a token with its likeness, at least
 _HEAVY = np.float32(0.05)  # part of the weight of the rarest token; what weighs less is grammar
 _MOST_UNLIKE = 2  # tokens of one side without a likeness; 98 % of the pairs that are served have no more
 _SAMPLE = 6  # every sixth token tells the directions as well as all do
-_UNKNOWN = 100  # the token of what has none
+_UNKNOWN = np.uint16(100).tobytes()  # the token of what has none
 _TOKEN_BYTES = 2  # of a token, as an entry keeps it
 _CHUNK = 2048  # tokens whose vectors are in memory at once
 _PIECE = re.compile(r"[a-z0-9]+|[^a-z0-9\s]")  # of a plain text in lower case: each has its own tokens
@@ -64,7 +64,7 @@ class Finder:
     def embed(self, text: str) -> Array:
         """Return a vector of unit length, shape (256,)."""
         ids, units, lengths, _ = self._loaded
-        tokens = np.array(ids(text))
+        tokens = ids(text)
         meaning: Array = lengths[tokens] @ units[tokens].astype(np.float32)
         length = float(meaning @ meaning) ** 0.5
         if length == 0:
@@ -77,7 +77,7 @@ class Finder:
     def tokens(self, text: str) -> bytes:
         """Return what `align` needs of a text."""
         ids, _, _, _ = self._loaded
-        return np.array(sorted(set(ids(text)))[-MOST_ALIGNED:], np.uint16).tobytes()
+        return np.array(sorted(set(ids(text).tolist()))[-MOST_ALIGNED:], np.uint16).tobytes()
 
     def align(self, asked: bytes, others: Sequence[bytes]) -> list[float]:
         """Return, for each of the others, how similar its tokens are to those of the question, at most 1.
@@ -114,18 +114,19 @@ class _Ids:
         self._recent = lru_cache(64)(self._read)  # of one question they are needed twice
         self._of_piece = lru_cache(4096)(self._encoded)
 
-    def __call__(self, text: str) -> list[int]:
+    def __call__(self, text: str) -> NDArray[np.uint16]:
         return self._recent(text)
 
-    def _read(self, text: str) -> list[int]:
+    def _read(self, text: str) -> NDArray[np.uint16]:
         # The tokenizer cuts such a text as `_PIECE` does, but for its special tokens, which are in brackets.
         if text.isascii() and text.isprintable() and "[" not in text and len(text) <= MAX_TOKENS:
-            return [*chain.from_iterable(map(self._of_piece, _PIECE.findall(text.lower())))] or [_UNKNOWN]
-        return self._encoded(text) or [_UNKNOWN]
+            found = b"".join(map(self._of_piece, _PIECE.findall(text.lower())))
+        else:
+            found = self._encoded(text)
+        return np.frombuffer(found or _UNKNOWN, np.uint16)
 
-    def _encoded(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+    def _encoded(self, text: str) -> bytes:
+        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.uint16).tobytes()
 
 
 @cache

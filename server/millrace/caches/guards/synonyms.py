@@ -148,6 +148,7 @@ def _indexed(groups: str) -> dict[str, frozenset[int]]:
     return index
 
 
+_NONE = frozenset[int]()
 _ONE_SENSE, _ALL = _indexed(_SAME), _indexed(f"{_SAME.strip()}\n{_GROUPS.strip()}")
 
 
@@ -155,10 +156,12 @@ _ONE_SENSE, _ALL = _indexed(_SAME), _indexed(f"{_SAME.strip()}\n{_GROUPS.strip()
 def meanings(word: str) -> tuple[frozenset[int], frozenset[int]]:
     """Return the groups of one meaning, and all groups, of a word and its lemmas."""
     forms = lemmas(word)
-    return (
-        frozenset().union(*(_ONE_SENSE.get(form, frozenset()) for form in forms)),
-        frozenset().union(*(_ALL.get(form, frozenset()) for form in forms)),
-    )
+    return _groups(_ONE_SENSE, forms), _groups(_ALL, forms)
+
+
+def _groups(index: dict[str, frozenset[int]], forms: frozenset[str]) -> frozenset[int]:
+    found = [index[form] for form in forms if form in index]
+    return found[0] if len(found) == 1 else _NONE.union(*found) if found else _NONE  # most words have none
 
 
 def one_word(text: str) -> str:
