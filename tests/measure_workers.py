@@ -1,8 +1,11 @@
-"""What `serve --workers N` costs and holds: `python -m tests.measure_workers`. Takes four minutes of two quiet cores.
+"""What `serve --workers N` costs and holds: `python -m tests.measure_workers`. Takes six minutes of two quiet cores.
 
-At one paced load: the CPU of a token with one process and with several, in pairs one after the other, children and
-supervisor included; how connections are divided; and what a kill -9 of a worker takes along. Exits with 1 where a bound
-is passed, or where nothing could be measured.
+At one paced load: the CPU of a token with one process, with several workers, and with as many servers of one process
+that know nothing of each other, one after the other, children and supervisor included; how connections are divided; and
+what a kill -9 of a worker takes along. Exits with 1 where a bound is passed, or where nothing could be measured.
+
+A process that has less to do takes more for a token: it sleeps more often, and wakes up cold. The servers that know
+nothing of each other show how much that is; what workers take more than these is what they cost by being workers.
 
 The load is 600 streams of 20 tokens a second. One process is well used by it (some two thirds of a core) and delivers
 all; clients and provider, processes of their own as in `make bench`, need half a core more. Starts are spread over a
@@ -25,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +49,7 @@ from tests.support.ports import free_port
 from tests.support.processes import server_process
 
 MOST_CPU, LEAST_SHARE, MOST_SHARE = 1.1, 0.35, 0.65
+ONE, WORKERS, APART = "one process", "workers", "servers apart"
 DELIVERED = 0.99  # of the tokens, in time: a run with less is void
 TRIES = 3
 IDLE_S = 5.0
@@ -98,56 +102,61 @@ async def all_listen(port: int, workers: int) -> None:
 
 
 async def paced(
-    workers: int, number: str, clients: Clients, provider: Measured, provider_port: int, chosen: argparse.Namespace
+    what: str, number: str, clients: Clients, provider: Measured, provider_port: int, chosen: argparse.Namespace
 ) -> Spent:
-    """Warm a server up, let it rest, look at it while it is idle, then at what a paced load costs."""
-    async with serving(workers, provider_port, chosen) as (server, port):
+    """Warm servers up, let them rest, look at them while they are idle, then at what a paced load costs."""
+    processes = 1 if what == ONE else chosen.workers
+    async with AsyncExitStack() as stack:
+        each, count = (1, processes) if what == APART else (processes, 1)
+        found = [await stack.enter_async_context(serving(each, provider_port, chosen)) for _ in range(count)]
+        servers, (port, *others) = [server for server, _ in found], [port for _, port in found]
+        to = {"port": port, "others": others, "negotiated": False}
         fields = {"model": "small"}
         await set_pace(provider_port, Pace(20))
-        await clients.do("open", port=port, connections=64, negotiated=False)
-        await clients.do("burst", seconds=WARM_S * workers, asking={"seed": f"{number} warm", "fields": fields})
+        await clients.do("open", **to, connections=64)
+        await clients.do("burst", seconds=WARM_S * processes, asking={"seed": f"{number} warm", "fields": fields})
         await clients.do("close")
         await set_pace(provider_port, Pace(chosen.tokens, chosen.rate, TTFT_S))
-        await clients.do("open", port=port, connections=chosen.streams, negotiated=False)
-        await server.rests()
-        before = server.cpu_s
+        await clients.do("open", **to, connections=chosen.streams)
+        for server in servers:
+            await server.rests()
+        before = sum(server.cpu_s for server in servers)
         await asyncio.sleep(IDLE_S)
-        idle_ms = 1e3 * (server.cpu_s - before) / IDLE_S
-        before, others = server.cpu_s, provider.cpu_s
+        idle_ms = 1e3 * (sum(server.cpu_s for server in servers) - before) / IDLE_S
+        before, beside = sum(server.cpu_s for server in servers), provider.cpu_s
         pace = {"tokens": chosen.tokens, "rate": chosen.rate, "ttft_s": TTFT_S, "ramp_s": RAMP_S}
         seen = await clients.do("paced", **pace, asking={"seed": f"{number} paced", "fields": fields})
-        spent, others = server.cpu_s - before, provider.cpu_s - others
+        spent, beside = sum(server.cpu_s for server in servers) - before, provider.cpu_s - beside
         await clients.do("close")
     return Spent(
         token_us=1e6 * spent / seen["tokens"],
         idle_ms=idle_ms,
         delivered=seen["delivered"],
         cores=spent / seen["lasted_s"],
-        others=others / seen["lasted_s"] + seen["generator_share"],
+        others=beside / seen["lasted_s"] + seen["generator_share"],
     )
 
 
-async def pairs(chosen: argparse.Namespace, progress: Progress) -> tuple[list[tuple[Spent, Spent]], int]:
-    """Return what one process and several have spent, in pairs in which all was delivered, and how many were not."""
-    found: list[tuple[Spent, Spent]] = []
+async def rounds(chosen: argparse.Namespace, progress: Progress) -> tuple[list[dict[str, Spent]], int]:
+    """Return what each has spent, in rounds in which all was delivered, and how many were void."""
+    found: list[dict[str, Spent]] = []
     void = 0
-    task = progress.add_task("paced", total=chosen.pairs)
+    task = progress.add_task("paced", total=chosen.rounds)
     async with (
         started("-m", "tests.bench.upstream", cores={*CORES}) as provider,
         started("-m", "tests.bench.generator", cores={*CORES}, stdin=subprocess.PIPE) as generator,
     ):
         port, clients = await port_of(provider), Clients(generator)
-        for pair in range(chosen.pairs):
+        for turn in range(chosen.rounds):
             for attempt in range(TRIES):
-                of_pair = {}
-                for workers in (1, chosen.workers) if pair % 2 else (chosen.workers, 1):
-                    number = f"{chosen.seed} {pair} {attempt} {workers}"
-                    spent = await paced(workers, number, clients, provider, port, chosen)
+                spent: dict[str, Spent] = {}
+                for what in (ONE, APART, WORKERS) if turn % 2 else (WORKERS, APART, ONE):
+                    number = f"{chosen.seed} {turn} {attempt} {what}"
+                    spent[what] = await paced(what, number, clients, provider, port, chosen)
                     if chosen.verbose:
-                        progress.console.print(f"{workers} process(es): {spent}")
-                    of_pair[workers] = spent
-                if min(each.delivered for each in of_pair.values()) >= DELIVERED:
-                    found.append((of_pair[1], of_pair[chosen.workers]))
+                        progress.console.print(f"{what}: {spent[what]}")
+                if min(each.delivered for each in spent.values()) >= DELIVERED:
+                    found.append(spent)
                     break
                 void += 1
             progress.advance(task)
@@ -218,31 +227,34 @@ def median(values: list[float]) -> float:
 async def measured(chosen: argparse.Namespace, console: Console) -> bool:
     """Measure, and print a table; whether all bounds hold."""
     with Progress(console=console, transient=True) as progress:
-        found, void = await pairs(chosen, progress)
+        found, void = await rounds(chosen, progress)
         task = progress.add_task("kill -9", total=1)
         seen, victim = await killed(chosen.workers)
         progress.advance(task)
-    one, many = [first for first, _ in found], [second for _, second in found]
-    ratio = median([second.token_us / first.token_us for first, second in found])
     shares = [count / seen.connections.total() for count in seen.connections.values()]
     only_own = set(seen.cut) <= {victim} and seen.cut[victim] == seen.connections[victim]
     fair = len(shares) == chosen.workers and all(
         LEAST_SHARE * 2 / chosen.workers <= share <= MOST_SHARE * 2 / chosen.workers for share in shares
     )
 
-    def both(name: str, digits: int) -> str:
-        values = (median([getattr(each, name) for each in runs]) for runs in (many, one))
+    def each(name: str, digits: int) -> str:
+        values = (median([getattr(spent[what], name) for spent in found]) for what in (WORKERS, APART, ONE))
         return " : ".join(f"{value:.{digits}f}" for value in values)
 
     load = f"{chosen.streams} streams of {chosen.rate:g} tokens a second, caches {'on' if chosen.caches else 'off'}"
-    table = Table("what", f"{chosen.workers} workers : one process", "bound", "holds", title=load)
-    title = f"CPU of a token, µs, median of {len(found)} pairs ({void} void)"
-    table.add_row(title, f"{both('token_us', 1)}, {ratio:.3f}x", f"<= {MOST_CPU}x", str(ratio <= MOST_CPU))
-    ratios = ", ".join(f"{second.token_us / first.token_us:.3f}" for first, second in found)
-    table.add_row("of each pair", ratios, "", "")
-    table.add_row("CPU when idle, ms a second", both("idle_ms", 1), "", "")
-    table.add_row("cores of the server", both("cores", 2), "", "")
-    table.add_row("cores of clients and provider", both("others", 2), "", "")
+    what = f"{chosen.workers} workers : as many servers apart : one process"
+    table = Table("what", what, "bound", "holds", title=load)
+    title = f"CPU of a token, µs, median of {len(found)} rounds ({void} void)"
+    table.add_row(title, each("token_us", 1), "", "")
+    ratios = {other: [spent[WORKERS].token_us / spent[other].token_us for spent in found] for other in (APART, ONE)}
+    ratio = median(ratios[ONE])
+    for other, bound in ((APART, None), (ONE, MOST_CPU)):
+        all_of_them = ", ".join(f"{value:.3f}" for value in ratios[other])
+        holds = ("", "") if bound is None else (f"<= {bound}x", str(ratio <= bound))
+        table.add_row(f"workers to {other}", f"{median(ratios[other]):.3f}x of {all_of_them}", *holds)
+    table.add_row("CPU when idle, ms a second", each("idle_ms", 1), "", "")
+    table.add_row("cores of the servers", each("cores", 2), "", "")
+    table.add_row("cores of clients and provider", each("others", 2), "", "")
     table.add_row("connections of each", ", ".join(f"{share:.0%}" for share in shares), "35-65 %", str(fair))
     lost = f"{seen.cut.total()} of {seen.connections.total()} streams cut, {seen.connections[victim]} were its own"
     table.add_row("kill -9 of one", lost, "its own", str(only_own))
@@ -262,7 +274,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="tokens a second of a stream")
     parser.add_argument("--tokens", type=int, default=200, help="of an answer; each stream asks for one")
     parser.add_argument("--caches", action="store_true", help="with both caches on; every question is new")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="of the questions")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for a server to start")
     parser.add_argument("--verbose", action="store_true", help="print each run")

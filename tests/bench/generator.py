@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -58,9 +58,14 @@ class Generator:
         lasted = time.perf_counter() - began
         return result | {"lasted_s": lasted, "generator_share": (cpu_s() - cpu) / max(lasted, 1e-9)}
 
-    async def open(self, port: int, connections: int, *, negotiated: bool) -> dict[str, Any]:
-        """Open connections, the last of which only pings."""
-        self.streams = await opened(port, connections + 1, negotiated=negotiated)
+    async def open(
+        self, port: int, connections: int, *, negotiated: bool, others: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Open connections, the last of which only pings, to one server after the other if there are others."""
+        ports = [port, *others]
+        shares = [len(range(number, connections + 1, len(ports))) for number in range(len(ports))]
+        dealt = [await opened(to, share, negotiated=negotiated) for to, share in zip(ports, shares, strict=True)]
+        self.streams = [stream for turn in itertools.zip_longest(*dealt) for stream in turn if stream is not None]
         return {}
 
     async def close(self) -> dict[str, Any]:
