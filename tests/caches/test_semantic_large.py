@@ -151,7 +151,7 @@ async def test_without_snapshots_rows_are_read_as_fast_as_indexes_are_filled(
 
 
 async def first_rows(cache: SqliteSemanticCache) -> list[Stored]:
-    page = await asyncio.to_thread(cache._table.page, SCOPE, table.START, 10**9)
+    page = await asyncio.to_thread(cache._table.page, SCOPE, table.START, 10**9, 0)
     return [entry for entry, _ in page.entries]
 
 
@@ -196,14 +196,14 @@ async def test_snapshots_of_another_database_find_nothing_of_it(tmp_path: Path) 
 
 
 async def test_of_what_does_not_fit_the_most_used_are_loaded(database: SqliteDatabase, tmp_path: Path) -> None:
-    """And memory keeps to its bound while they are."""
+    """And memory keeps to its bound while they are, but for the copy of an index that is being saved."""
     await filled(database, tmp_path)
     cache = opened(database, tmp_path, memory_bytes=400_000)
     await cache.find(SCOPE, question(0))
     most = 0
     for _ in range(200):
         await stored(cache)
-        most = max(most, cache._scopes.bytes_used)
+        most = max(most, cache._scopes.bytes_used - cache._scopes._copied_bytes)
     assert 100_000 < most <= 400_000
     assert 30 < len(cache._scopes.partitions[SCOPE]) < COUNT
     await cache.close()

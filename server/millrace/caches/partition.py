@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from sys import getsizeof
 
-from millrace.caches.segment import ALONE, NEAREST, SPARSE, TOGETHER, Segment, Vector, room_for
+from millrace.caches.segment import ALONE, LINK_BYTES, NEAREST, SPARSE, TOGETHER, Segment, Vector, room_for
 
 MOVED = 64  # entries that move to another segment per step
 EXPIRED = 256  # that are removed at once, in less than a millisecond
@@ -42,6 +42,7 @@ class Partition:
     def __init__(self, dimensions: int, index_above: int) -> None:
         self.segments: list[Segment] = []  # the last one is being filled
         self.emptied: list[str] = []  # keys of the snapshots of segments that are no more
+        self.asked_at = 0.0  # by the clock of `Scopes`
         self._dimensions = dimensions
         self._index_above = index_above
         self._matrix_only = False
@@ -72,6 +73,16 @@ class Partition:
     def size(self) -> int:
         """Bytes in memory, about. Rows of removed entries count until their segment is emptied."""
         return self._entries_bytes + sum(segment.size for segment in self.segments)
+
+    @property
+    def size_soon(self) -> int:
+        """Bytes in memory, about, while all rows that should be in an index come into it: they are there twice."""
+        return self.size + (self.unindexed * (4 * self._dimensions + LINK_BYTES) if self._is_large else 0)
+
+    @property
+    def size_to_come(self) -> int:
+        """Bytes of the entries of restored segments that have not come, if they are like the others."""
+        return len(self._unclaimed) * self._entries_bytes // max(1, len(self._entries))
 
     @property
     def unindexed(self) -> int:
@@ -200,11 +211,14 @@ class Partition:
     @property
     def _unfinished(self) -> Segment | None:
         """Return a segment with rows that are not in an index, but should be."""
-        is_large = len(self._entries) > self._index_above or any(segment.has_index for segment in self.segments)
-        if self._matrix_only or not is_large or self._unclaimed:
+        if self._matrix_only or not self._is_large or self._unclaimed:
             return None
         unfinished = [segment for segment in self.segments if segment.indexed < segment.rows]
         return next((each for each in unfinished if not each.is_sparse and each is not self._small), None)
+
+    @property
+    def _is_large(self) -> bool:
+        return len(self._entries) > self._index_above or any(segment.has_index for segment in self.segments)
 
     @property
     def _unchecked(self) -> Segment | None:

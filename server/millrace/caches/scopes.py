@@ -4,10 +4,15 @@ All of it runs on one thread, or on whoever has taken its place. What takes long
 behind lookups: reading the rest of a large scope, and what its partition needs. A scope is searched meanwhile, with
 what is there, row by row where there is no index yet.
 
+Where the scopes that are asked do not fit together, each has the entries that were used last. What more there is of
+one is read only into room that is free or belongs to scopes that nobody asks, and what is new takes the place of what
+its own scope has used least, if that has much. Otherwise each lookup would throw out what the next one needs.
+
 An entry may be served once it is on disk. It is in memory before, and `written` tells when it may be served.
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -24,6 +29,9 @@ from millrace.caches.worker import StoppedError, Worker
 from millrace.ports import Clock
 
 SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an index grows between two snapshots
+BUSY_S = 60.0  # after a lookup, for which a scope keeps its room against what others have on disk
+READ_SHARE = 0.9  # of the memory that is filled from the disk; if it were all, the next entry would throw out a scope
+LEAST_SHARE = 0.05  # of the memory, free for less than which nothing is read
 FEW_ROWS = 8192  # that a lookup may search one by one: above it, indexes are filled before more rows are read
 
 T = TypeVar("T")
@@ -52,6 +60,7 @@ class Scopes:
         index_above: int,
         hot_scopes: int,
         max_bytes: int,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.partitions: OrderedDict[bytes, Partition] = OrderedDict()  # the least recently used first
         self.bytes_used = 0  # may be read anywhere
@@ -62,9 +71,11 @@ class Scopes:
         self._dimensions = dimensions
         self.ttl_s = ttl_s  # may change at any time
         self._wall = wall
+        self._clock = clock
         self._index_above = index_above
         self._hot_scopes = hot_scopes
         self._max_bytes = max_bytes
+        self._least_room = int(LEAST_SHARE * max_bytes)
         self._copied_bytes = 0  # of an index that is being saved
         self._stepping: set[bytes] = set()  # scopes whose next step is queued
         self._rest: dict[bytes, Start] = {}  # of scopes that are not read to their end: where to go on
@@ -94,6 +105,7 @@ class Scopes:
             partition = self._load(scope)
         partition.expire(self._wall() - self.ttl_s)
         self.partitions.move_to_end(scope)
+        partition.asked_at = self._clock()
         if is_new:
             self._fit()
         self._queue_step(scope)
@@ -167,31 +179,61 @@ class Scopes:
         self._rest.clear()
         self.bytes_used = self._copied_bytes
 
-    def shrink(self, size: int) -> None:
-        """Drop the least recently used scopes until the rest has so many bytes, or is the latest one."""
+    def shrink(self, size: int, *, spares_busy: bool = False) -> None:
+        """Drop the least recently used scopes until the rest has so many bytes, is asked, or is the latest one."""
         sizes = {scope: partition.size for scope, partition in self.partitions.items()}
         left = sum(sizes.values()) + self._copied_bytes
-        while len(self.partitions) > 1 and (left > size or len(self.partitions) > self._hot_scopes):
-            scope, _ = self.partitions.popitem(last=False)
+        while len(self.partitions) > 1:
+            scope, partition = next(iter(self.partitions.items()))
+            is_spared = left <= size or (spares_busy and self._is_busy(partition))
+            if is_spared and len(self.partitions) <= self._hot_scopes:
+                break
+            del self.partitions[scope]
             self._rest.pop(scope, None)
             left -= sizes[scope]
         self.bytes_used = left
 
+    def _is_busy(self, partition: Partition) -> bool:
+        return self._clock() - partition.asked_at < BUSY_S
+
     def _fit(self) -> None:
-        """Keep to the bounds: scopes leave memory, then entries of the latest one. Their rows stay on disk."""
-        self.shrink(self._max_bytes)
+        """Keep to the bounds: scopes that nobody asks leave memory, then entries of the latest one, if it has much.
+
+        Then other scopes do, but for the latest, which keeps what it can. Their rows stay on disk. A copy of an index
+        that is being saved throws out only what nobody asks: it goes again.
+        """
+        self.shrink(self._max_bytes, spares_busy=True)
+        most = self._max_bytes + self._copied_bytes
+        self._evict(most, self._max_bytes / (2 * len(self.partitions)), 1)
+        if self.bytes_used > most:
+            self.shrink(most)
+            self._evict(most, 0, 0)
+
+    def _evict(self, most: int, least_bytes: float, least: int) -> None:
+        """Remove entries of the latest scope until all have so many bytes, or it has so few bytes or entries."""
         latest = next(reversed(self.partitions.values()))
         others = self.bytes_used - latest.size
-        while self.bytes_used > self._max_bytes and len(latest):
+        while self.bytes_used > most and latest.size > least_bytes and len(latest) > least:
             latest.evict()
             self.bytes_used = others + latest.size
+
+    def _room(self, scope: bytes) -> float:
+        """Return the bytes that may be read of a scope, beside what others need soon."""
+        busy = {name: each for name, each in self.partitions.items() if name == scope or self._is_busy(each)}
+        taken = sum(each.size_soon + (each.size_to_come if name != scope else 0) for name, each in busy.items())
+        return READ_SHARE * self._max_bytes - taken - self._copied_bytes
+
+    def _may_have_room(self) -> bool:
+        """Whether it is worth a closer look, after each lookup."""
+        free = READ_SHARE * self._max_bytes - self.bytes_used
+        return free >= self._least_room or not self._is_busy(next(iter(self.partitions.values())))
 
     def _load(self, scope: bytes) -> Partition:
         # Looked at before SQLite: what is written in between is found twice rather than not at all.
         with self._lock:
             unwritten = [each for each in self._unwritten.values() if each.scope == scope]
         partition = Partition(self._dimensions, self._index_above)
-        page = self._table.page(scope, START, self._max_bytes)
+        page = self._table.page(scope, START, self._max_bytes, self._least_room)
         for entry, vector in reversed(page.entries):
             partition.put(entry, vector)
         for each in unwritten:
@@ -210,15 +252,15 @@ class Scopes:
         try:
             for segment in snapshots.load(scope):
                 if not self._worker.submit_background(
-                    partial(self._adopt, partition, segment, places_in(segment))
+                    partial(self._adopt, scope, partition, segment, places_in(segment))
                 ).result():
                     break
         finally:
             self.background(partial(self._read_on, scope, partition, start))
 
-    def _adopt(self, partition: Partition, segment: Segment, places: Places) -> bool:
+    def _adopt(self, scope: bytes, partition: Partition, segment: Segment, places: Places) -> bool:
         """Let a partition have an index; False if there would be no room for its entries."""
-        if partition.size + segment.size > self._max_bytes // 2:
+        if partition.size + segment.size > self._max_bytes // 2 or 2 * segment.size > self._room(scope):
             return False
         partition.restore(segment, places)
         return True
@@ -247,7 +289,7 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is None or scope in self._stepping or self._is_closed:
             return
-        if scope in self._rest or partition.needs_step:
+        if partition.needs_step or (scope in self._rest and self._may_have_room()):
             self._stepping.add(scope)
             self.background(partial(self._step, scope))
 
@@ -256,23 +298,29 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is None:  # it was dropped meanwhile
             return
-        if scope not in self._rest or (partition.unindexed > FEW_ROWS and partition.needs_step):
+        is_due = scope in self._rest and not (partition.unindexed > FEW_ROWS and partition.needs_step)
+        room = self._room(scope) if is_due else 0.0
+        if is_due and room >= self._least_room:
+            self._read_page(scope, partition, self._rest.pop(scope), int(room))
+        elif partition.needs_step:
             partition.step()
             self._save_if_grown(scope, partition)
+        elif is_due and room + self._copied_bytes < self._least_room and partition.size_to_come:
+            partition.claimed()  # while rows of a snapshot wait for their entries, new ones come into no index
         else:
-            self._read_page(scope, partition, self._rest.pop(scope))
+            return
         self._fit()
         self._queue_step(scope)
 
-    def _read_page(self, scope: bytes, partition: Partition, start: Start) -> None:
+    def _read_page(self, scope: bytes, partition: Partition, start: Start, room: int) -> None:
         """Read some more rows of a scope. What is in memory already is newer than what is on disk."""
-        page = self._table.page(scope, start, self._max_bytes - partition.size)
+        page = self._table.page(scope, start, room, self._least_room)
         for entry, vector in page.entries:
             if entry.id not in partition:
                 partition.put(entry, vector, goes_first=True)
         if page.end is not None:
             self._rest[scope] = page.end
-        else:
+        if page.end is None or page.lacks_room:
             partition.claimed()
 
     def _save_if_grown(self, scope: bytes, partition: Partition) -> None:
@@ -292,11 +340,13 @@ class Scopes:
     def _save(self, snapshots: Snapshots, scope: bytes, segment: Segment) -> None:
         segment.saved = segment.indexed
         self._copied_bytes = segment.size
+        self.bytes_used += segment.size
         save = partial(snapshots.save, scope, segment.key, segment.ids[:], segment.lost[:], segment.state())
         saving = self._with_files(save)
         saving.add_done_callback(lambda done: self.background(partial(self._saved, scope, segment, done)))
 
     def _saved(self, scope: bytes, segment: Segment, done: "Future[str]") -> None:
+        self.bytes_used -= self._copied_bytes
         self._copied_bytes = 0
         if done.exception() is None:
             segment.key = done.result()

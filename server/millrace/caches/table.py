@@ -110,6 +110,7 @@ class Page:
 
     entries: list[tuple[Stored, Vector]]
     end: Start | None  # where the next page starts; None: there is none
+    lacks_room: bool = False  # so it is shorter than it could be
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +177,18 @@ class EntryTable:
         blob = vector.astype(np.float16).tobytes() + entry.tokens
         return self._written(PUT, self.values(scope, tenant, entry, blob), self.size(entry))
 
-    def page(self, scope: bytes, start: Start, max_bytes: int) -> Page:
+    def page(self, scope: bytes, start: Start, max_bytes: int, large: int) -> Page:
         """Return the next rows of a scope that have not expired, as many as have so many bytes in memory. Blocks.
 
-        Raises `TimeoutError` or `sqlite3.Error`.
+        An entry of more than `large` bytes that has no room is left out; the page ends before a smaller one. Raises
+        `TimeoutError` or `sqlite3.Error`.
         """
         values = (scope, *start, self._mark, self._wall() - self.ttl_s, PAGE)
-        rows, is_last = self._database.scan(
-            lambda connection: self._first(connection.execute(_PAGE, values), max_bytes), within_s=SELECT_S
+        rows, end, lacks_room = self._database.scan(
+            lambda connection: self._first(connection.execute(_PAGE, values), start, max_bytes, large),
+            within_s=SELECT_S,
         )
-        entries = [entry for *row, _ in rows if (entry := self._read(*row)) is not None]
-        return Page(entries, None if is_last or not rows else (rows[-1][5], rows[-1][0]))
+        return Page([entry for row in rows if (entry := self._read(*row)) is not None], end, lacks_room)
 
     async def of_others(
         self, since: float, lacks: Callable[[str, bytes, float], bool]
@@ -211,23 +213,28 @@ class EntryTable:
             self.drop(id_)
         return found
 
-    def _first(self, rows: Iterable[tuple[Any, ...]], max_bytes: int) -> tuple[list[tuple[Any, ...]], bool]:
-        """Return the first rows, as many as have so many bytes in memory, and whether no page should follow.
+    def _first(
+        self, rows: Iterable[tuple[Any, ...]], start: Start, max_bytes: int, large: int
+    ) -> tuple[list[tuple[Any, ...]], Start | None, bool]:
+        """Return the first rows, as many as have so many bytes in memory, the rest as it is in `Page`.
 
         No other is read: an answer may have megabytes.
         """
         found: list[tuple[Any, ...]] = []
-        left, page = max_bytes, PAGE_BYTES
-        for row in rows:
-            id_, question, answer, stored_at, blob, _ = row
+        left, page, seen = max_bytes, PAGE_BYTES, 0
+        for *row, rank in rows:
+            id_, question, answer, stored_at, blob = row
             size = Stored(id_, question, answer, stored_at, blob).size + 4 * self._dimensions
+            if left < size <= large:
+                return found, start, True
+            start, seen = (rank, id_), seen + 1
             if size > left:
-                return found, True
-            found.append(row)
+                continue
+            found.append(tuple(row))
             left, page = left - size, page - size
             if page < 0:
-                return found, False
-        return found, len(found) < PAGE
+                return found, start, False
+        return found, None if seen < PAGE else start, False
 
     def count_hits(self, hits: dict[str, int]) -> None:
         """Queue the hits of entries to be written."""

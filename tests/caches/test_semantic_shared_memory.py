@@ -1,0 +1,163 @@
+"""Scopes that are asked and do not fit into memory together: each keeps what was used last, and throws out no other."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millrace.caches import scopes, segment, table
+from millrace.caches.embedders.hashing import Hashing
+from millrace.caches.semantic import SqliteSemanticCache
+from millrace.caches.snapshots import FOLDER
+from millrace.stores.database import SqliteDatabase
+from millrace.types import SemanticHit, entry_id
+from tests.support.semantic_cache import answer, cache_of, stored
+from tests.support.waiting import PATIENCE_S, until
+
+COUNT = 300  # entries of a scope
+SCOPES = [bytes([number]) * 32 for number in range(3)]
+MOMENTS = itertools.count(1000.0, 0.001)  # Unix seconds; no two entries are of the same one
+CHOICE = random.Random(2)
+WORDS = ["".join(CHOICE.choices("bcdfghklmnprtvw", k=7)) + "aro" for _ in range(2 * COUNT)]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is large begins at a few entries."""
+    monkeypatch.setattr(segment, "ROWS", 100)
+    monkeypatch.setattr(scopes, "SAVED_ABOVE", 20)
+    monkeypatch.setattr(table, "PAGE", 30)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    database = SqliteDatabase(str(tmp_path))
+    yield database
+    await asyncio.to_thread(database.close)
+
+
+def opened(database: SqliteDatabase, folder: Path, memory_bytes: int = 2**27) -> SqliteSemanticCache:
+    bounds: dict[str, Any] = {"index_above": 40, "memory_bytes": memory_bytes, "disk_bytes": 2**30}
+    return cache_of(database, Hashing(), folder=folder / FOLDER, wall=partial(next, MOMENTS), ttl_s=1e6, **bounds)
+
+
+def question(number: int) -> str:
+    return f"How do I paint a {WORDS[number]}?"
+
+
+async def filled(database: SqliteDatabase, folder: Path, large: int | None = None) -> int:
+    """Store the same questions in all scopes; return the bytes of one in memory. One answer may have megabytes."""
+    cache = opened(database, folder)
+    for scope in SCOPES:
+        for number in range(COUNT):
+            text = "x" * 2**21 if number == large else str(number)
+            cache.store(scope, "tenant", question(number), answer(text))
+    await stored(cache)
+    await settled(cache)
+    size = cache._scopes.partitions[SCOPES[0]].size
+    await cache.close()
+    return size
+
+
+async def settled(cache: SqliteSemanticCache) -> None:
+    """Wait until nothing is read, indexed or saved any more."""
+    kept = cache._scopes
+    await asyncio.wrap_future(kept._with_files(lambda: None))
+
+    async def is_calm() -> bool:  # as the thread sees it that does all this, between two steps
+        calm = cache._worker.submit_background(lambda: not (kept._stepping or kept._copied_bytes))
+        return await asyncio.wrap_future(calm)
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not await is_calm():
+            pass
+
+
+async def is_served(cache: SqliteSemanticCache, scope: bytes, number: int) -> bool:
+    return isinstance(await cache.find(scope, f"how can I paint a {WORDS[number]}"), SemanticHit)
+
+
+async def read_until_calm(cache: SqliteSemanticCache, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Ask all scopes in turn until nothing is read for five rounds; return how many pages each round has read."""
+    pages: list[int] = [0]
+    page = cache._table.page
+
+    def counted(scope: bytes, start: table.Start, max_bytes: int, large: int) -> table.Page:
+        pages[-1] += 1
+        return page(scope, start, max_bytes, large)
+
+    monkeypatch.setattr(cache._table, "page", counted)
+    while len(pages) < 5 or any(pages[-5:]):
+        pages.append(0)
+        for scope in SCOPES:
+            await cache.find(scope, question(0))
+        await settled(cache)
+        assert len(pages) < 100, pages
+    return pages
+
+
+async def test_scopes_that_are_asked_and_do_not_fit_together_stay(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lookup reads anything once memory is full; each scope serves what was used last."""
+    size = await filled(database, tmp_path)
+    cache = opened(database, tmp_path, memory_bytes=2 * size)
+    await read_until_calm(cache, monkeypatch)
+    kept = cache._scopes
+    assert set(kept.partitions) == set(SCOPES)
+    assert all(len(each) >= table.PAGE for each in kept.partitions.values())
+    assert sum(map(len, kept.partitions.values())) > COUNT
+    assert kept.bytes_used <= kept._max_bytes
+    assert all([await is_served(cache, scope, COUNT - 1) for scope in SCOPES])
+    await cache.close()
+
+
+async def test_what_is_new_takes_the_place_of_the_oldest_of_its_scope(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a scope that has much; the others stay in memory, and what is new is there."""
+    size = await filled(database, tmp_path)
+    cache = opened(database, tmp_path, memory_bytes=2 * size)
+    await read_until_calm(cache, monkeypatch)
+    held = dict(cache._scopes.partitions)
+    largest = max(held, key=lambda scope: held[scope].size)
+    for number in range(COUNT, COUNT + 60):
+        cache.store(largest, "tenant", question(number), answer(str(number)))
+        await stored(cache)
+        assert entry_id(largest, question(number)) in held[largest]
+    assert all(cache._scopes.partitions.get(scope) is partition for scope, partition in held.items())
+    await cache.close()
+
+
+async def test_a_scope_that_nobody_asks_gives_way(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the other one is read to its end."""
+    size = await filled(database, tmp_path)
+    cache = opened(database, tmp_path, memory_bytes=2 * size)
+    await read_until_calm(cache, monkeypatch)
+    scope = next(iter(cache._scopes._rest))
+    before = len(cache._scopes.partitions[scope])
+    monkeypatch.setattr(scopes, "BUSY_S", 0.0)
+    await cache.find(scope, question(0))
+    await settled(cache)
+    assert scope not in cache._scopes._rest
+    assert before < len(cache._scopes.partitions[scope])
+    assert len(cache._scopes.partitions) < len(SCOPES)
+    await cache.close()
+
+
+async def test_an_answer_that_finds_no_room_does_not_stop_a_scope(database: SqliteDatabase, tmp_path: Path) -> None:
+    """All before it and behind it are read."""
+    size = await filled(database, tmp_path, large=COUNT // 2) - 2**21
+    cache = opened(database, tmp_path, memory_bytes=4 * size)
+    await cache.find(SCOPES[0], question(0))
+    await until(lambda: len(cache._scopes.partitions[SCOPES[0]]) == COUNT - 1)
+    assert await is_served(cache, SCOPES[0], 0)
+    assert not await is_served(cache, SCOPES[0], COUNT // 2)
+    await cache.close()
