@@ -160,15 +160,15 @@ def test_recent_results_are_bounded_by_the_length_of_their_texts() -> None:
 
 async def test_a_scope_that_leaves_memory_as_it_grows_is_counted_no_more(database: SqliteDatabase) -> None:
     """As when an entry of it is embedded again that no longer fits: it is the least recently used one."""
-    cache = await filled(database, 4, 10_000, scopes=2, memory_bytes=100_000)
-    await cache.find(scope(1), question(1))
+    cache = await filled(database, 6, 10_000, scopes=3, memory_bytes=100_000)
+    await cache.find(scope(2), question(2))
     kept = cache._scopes
-    assert list(kept.partitions) == [scope(0), scope(1)]
-    more = Stored("sem_0", "What is more?", b"x" * 40_000, 1000.0)
+    assert list(kept.partitions) == [scope(0), scope(1), scope(2)]
+    more = Stored("sem_0", "What is more?", b"x" * 5_000, 1000.0)
     work = cache._worker.submit_background(lambda: kept.add_renewed(scope(0), more, Words().embed(more.question)))
     await asyncio.wrap_future(work)
-    assert list(kept.partitions) == [scope(1)]
-    assert kept.bytes_used == kept.partitions[scope(1)].size
+    assert list(kept.partitions) == [scope(1), scope(2)]
+    assert kept.bytes_used == sum(kept.partitions[scope(number)].size for number in (1, 2))
     await cache.close()
 
 

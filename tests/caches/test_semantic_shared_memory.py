@@ -31,6 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is large begins at a few entries."""
     monkeypatch.setattr(segment, "ROWS", 100)
     monkeypatch.setattr(scopes, "SAVED_ABOVE", 20)
+    monkeypatch.setattr(scopes, "REST_S", 0.0)
     monkeypatch.setattr(table, "PAGE", 30)
 
 

@@ -77,7 +77,12 @@ class Partition:
     @property
     def size_soon(self) -> int:
         """Bytes in memory, about, while all rows that should be in an index come into it: they are there twice."""
-        return self.size + (self.unindexed * (4 * self._dimensions + LINK_BYTES) if self._is_large else 0)
+        return self.size + (self.unindexed * (4 * self._dimensions + LINK_BYTES) if self._has_index else 0)
+
+    @property
+    def is_unclaimed(self) -> bool:
+        """Whether rows of restored segments wait for their entries; new rows come into no index meanwhile."""
+        return bool(self._unclaimed)
 
     @property
     def size_to_come(self) -> int:
@@ -211,14 +216,15 @@ class Partition:
     @property
     def _unfinished(self) -> Segment | None:
         """Return a segment with rows that are not in an index, but should be."""
-        if self._matrix_only or not self._is_large or self._unclaimed:
+        if not self._has_index or self._unclaimed:
             return None
         unfinished = [segment for segment in self.segments if segment.indexed < segment.rows]
         return next((each for each in unfinished if not each.is_sparse and each is not self._small), None)
 
     @property
-    def _is_large(self) -> bool:
-        return len(self._entries) > self._index_above or any(segment.has_index for segment in self.segments)
+    def _has_index(self) -> bool:
+        is_large = len(self._entries) > self._index_above or any(segment.has_index for segment in self.segments)
+        return is_large and not self._matrix_only
 
     @property
     def _unchecked(self) -> Segment | None:

@@ -4,9 +4,10 @@ All of it runs on one thread, or on whoever has taken its place. What takes long
 behind lookups: reading the rest of a large scope, and what its partition needs. A scope is searched meanwhile, with
 what is there, row by row where there is no index yet.
 
-Where the scopes that are asked do not fit together, each has the entries that were used last. What more there is of
-one is read only into room that is free or belongs to scopes that nobody asks, and what is new takes the place of what
-its own scope has used least, if that has much. Otherwise each lookup would throw out what the next one needs.
+Where the scopes that are asked do not fit together, each has the entries that were used last. More of one is read only
+into room that is free or belongs to scopes that nobody asks. Otherwise each lookup would throw out what the next one
+needs. What is new takes the place of what its own scope has used least, if that has most of the memory, or else of the
+least recently used scope, which comes back with what it has used last.
 
 An entry may be served once it is on disk. It is in memory before, and `written` tells when it may be served.
 """
@@ -31,7 +32,8 @@ from millrace.ports import Clock
 SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an index grows between two snapshots
 BUSY_S = 60.0  # after a lookup, for which a scope keeps its room against what others have on disk
 READ_SHARE = 0.9  # of the memory that is filled from the disk; if it were all, the next entry would throw out a scope
-LEAST_SHARE = 0.05  # of the memory, free for less than which nothing is read
+LEAST_SHARE = 0.05  # of the memory; into less room nothing is read
+REST_S = 1.0  # from a closer look that has found no room to the next
 FEW_ROWS = 8192  # that a lookup may search one by one: above it, indexes are filled before more rows are read
 
 T = TypeVar("T")
@@ -76,6 +78,7 @@ class Scopes:
         self._hot_scopes = hot_scopes
         self._max_bytes = max_bytes
         self._least_room = int(LEAST_SHARE * max_bytes)
+        self._rests_until = 0.0  # by the clock: nothing is read before
         self._copied_bytes = 0  # of an index that is being saved
         self._stepping: set[bytes] = set()  # scopes whose next step is queued
         self._rest: dict[bytes, Start] = {}  # of scopes that are not read to their end: where to go on
@@ -107,7 +110,7 @@ class Scopes:
         self.partitions.move_to_end(scope)
         partition.asked_at = self._clock()
         if is_new:
-            self._fit()
+            self._fit(scope)
         self._queue_step(scope)
         return partition
 
@@ -119,7 +122,7 @@ class Scopes:
             self._unwritten[entry.id] = unwritten
         partition.put(entry, vector)
         unwritten.done.add_done_callback(partial(self._on_written, entry.id, scope))
-        self._fit()
+        self._fit(scope)
         self._queue_step(scope)
 
     def add_renewed(self, scope: bytes, entry: Stored, vector: Vector) -> None:
@@ -127,7 +130,7 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is not None and entry.id not in partition:
             partition.put(entry, vector, goes_first=True)
-            self._fit()
+            self._fit(scope)
             self._queue_step(scope)
 
     def lacks(self, id_: str, scope: bytes, stored_at: float) -> bool:
@@ -137,12 +140,14 @@ class Scopes:
 
     def add_of_others(self, found: list[tuple[bytes, Stored, Vector]]) -> None:
         """Add entries that other processes have put on disk."""
+        grown = dict[bytes, None]()
         for scope, entry, vector in found:
             if self.lacks(entry.id, scope, entry.stored_at):
                 self.partitions[scope].put(entry, vector)
-                self._queue_step(scope)
-        if self.partitions:
-            self._fit()
+                grown[scope] = None
+        for scope in grown:
+            self._fit(scope)
+            self._queue_step(scope)
 
     @property
     def is_behind(self) -> bool:
@@ -172,6 +177,7 @@ class Scopes:
             if (partition := self.partitions.get(scope)) is not None and self.written(id_) is None:
                 partition.drop(id_)
                 self._queue_step(scope)
+        self.shrink(self._max_bytes, spares_busy=True)
 
     def forget_all(self) -> None:
         """Drop all scopes from memory; they are loaded again when they are asked for."""
@@ -196,26 +202,27 @@ class Scopes:
     def _is_busy(self, partition: Partition) -> bool:
         return self._clock() - partition.asked_at < BUSY_S
 
-    def _fit(self) -> None:
-        """Keep to the bounds: scopes that nobody asks leave memory, then entries of the latest one, if it has much.
+    def _fit(self, scope: bytes) -> None:
+        """Keep to the bounds after a scope has grown: those that nobody asks leave memory, then some of its entries.
 
-        Then other scopes do, but for the latest, which keeps what it can. Their rows stay on disk. A copy of an index
-        that is being saved throws out only what nobody asks: it goes again.
+        Their rows stay on disk. A copy of an index that is being saved throws out only what nobody asks: it goes again.
         """
         self.shrink(self._max_bytes, spares_busy=True)
         most = self._max_bytes + self._copied_bytes
-        self._evict(most, self._max_bytes / (2 * len(self.partitions)), 1)
-        if self.bytes_used > most:
+        partition = self.partitions.get(scope)
+        if self.bytes_used > most and (partition is None or partition.size <= self._max_bytes / 2):
             self.shrink(most)
-            self._evict(most, 0, 0)
+        if self.bytes_used > most and (partition := self.partitions.get(scope)) is not None:
+            self._evict(scope, partition, most)
 
-    def _evict(self, most: int, least_bytes: float, least: int) -> None:
-        """Remove entries of the latest scope until all have so many bytes, or it has so few bytes or entries."""
-        latest = next(reversed(self.partitions.values()))
-        others = self.bytes_used - latest.size
-        while self.bytes_used > most and latest.size > least_bytes and len(latest) > least:
-            latest.evict()
-            self.bytes_used = others + latest.size
+    def _evict(self, scope: bytes, partition: Partition, most: int) -> None:
+        """Remove entries of a scope until all scopes have so many bytes. They come back where there is room again."""
+        others = self.bytes_used - partition.size
+        while self.bytes_used > most and len(partition):
+            partition.evict()
+            self.bytes_used = others + partition.size
+        if not partition.is_unclaimed:
+            self._rest[scope] = START
 
     def _room(self, scope: bytes) -> float:
         """Return the bytes that may be read of a scope, beside what others need soon."""
@@ -225,6 +232,8 @@ class Scopes:
 
     def _may_have_room(self) -> bool:
         """Whether it is worth a closer look, after each lookup."""
+        if self._clock() < self._rests_until:
+            return False
         free = READ_SHARE * self._max_bytes - self.bytes_used
         return free >= self._least_room or not self._is_busy(next(iter(self.partitions.values())))
 
@@ -233,7 +242,9 @@ class Scopes:
         with self._lock:
             unwritten = [each for each in self._unwritten.values() if each.scope == scope]
         partition = Partition(self._dimensions, self._index_above)
-        page = self._table.page(scope, START, self._max_bytes, self._least_room)
+        busy = sum(each.size for each in self.partitions.values() if self._is_busy(each))
+        room = max(self._least_room, self._max_bytes - busy - self._copied_bytes)
+        page = self._table.page(scope, START, room, self._least_room)
         for entry, vector in reversed(page.entries):
             partition.put(entry, vector)
         for each in unwritten:
@@ -289,7 +300,8 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is None or scope in self._stepping or self._is_closed:
             return
-        if partition.needs_step or (scope in self._rest and self._may_have_room()):
+        may_read = scope in self._rest and (partition.is_unclaimed or self._may_have_room())
+        if partition.needs_step or may_read:
             self._stepping.add(scope)
             self.background(partial(self._step, scope))
 
@@ -305,11 +317,12 @@ class Scopes:
         elif partition.needs_step:
             partition.step()
             self._save_if_grown(scope, partition)
-        elif is_due and room + self._copied_bytes < self._least_room and partition.size_to_come:
-            partition.claimed()  # while rows of a snapshot wait for their entries, new ones come into no index
+        elif is_due and room + self._copied_bytes < self._least_room and partition.is_unclaimed:
+            partition.claimed()  # or new rows would come into no index
         else:
+            self._rests_until = self._clock() + REST_S
             return
-        self._fit()
+        self._fit(scope)
         self._queue_step(scope)
 
     def _read_page(self, scope: bytes, partition: Partition, start: Start, room: int) -> None:

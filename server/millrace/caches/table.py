@@ -227,11 +227,10 @@ class EntryTable:
             size = Stored(id_, question, answer, stored_at, blob).size + 4 * self._dimensions
             if left < size <= large:
                 return found, start, True
-            start, seen = (rank, id_), seen + 1
-            if size > left:
-                continue
-            found.append(tuple(row))
-            left, page = left - size, page - size
+            start, seen, page = (rank, id_), seen + 1, page - size
+            if size <= left:
+                found.append(tuple(row))
+                left -= size
             if page < 0:
                 return found, start, False
         return found, None if seen < PAGE else start, False
