@@ -33,7 +33,7 @@ SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an inde
 BUSY_S = 60.0  # after a lookup, for which a scope keeps its room against what others have on disk
 READ_SHARE = 0.9  # of the memory that is filled from the disk; if it were all, the next entry would throw out a scope
 LEAST_SHARE = 0.05  # of the memory; into less room nothing is read
-REST_S = 1.0  # from a closer look that has found no room to the next
+REST_S, AGAIN_S = 1.0, 10.0  # until more is read, where there was no room, and where the disk has failed
 FEW_ROWS = 8192  # that a lookup may search one by one: above it, indexes are filled before more rows are read
 
 T = TypeVar("T")
@@ -232,8 +232,6 @@ class Scopes:
 
     def _may_have_room(self) -> bool:
         """Whether it is worth a closer look, after each lookup."""
-        if self._clock() < self._rests_until:
-            return False
         free = READ_SHARE * self._max_bytes - self.bytes_used
         return free >= self._least_room or not self._is_busy(next(iter(self.partitions.values())))
 
@@ -300,7 +298,8 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is None or scope in self._stepping or self._is_closed:
             return
-        may_read = scope in self._rest and (partition.is_unclaimed or self._may_have_room())
+        is_due = scope in self._rest and self._clock() >= self._rests_until
+        may_read = is_due and (partition.is_unclaimed or self._may_have_room())
         if partition.needs_step or may_read:
             self._stepping.add(scope)
             self.background(partial(self._step, scope))
@@ -313,25 +312,29 @@ class Scopes:
         is_due = scope in self._rest and not (partition.unindexed > FEW_ROWS and partition.needs_step)
         room = self._room(scope) if is_due else 0.0
         if is_due and room >= self._least_room:
-            self._read_page(scope, partition, self._rest.pop(scope), int(room))
+            self._read_page(scope, partition, int(room))
         elif partition.needs_step:
             partition.step()
             self._save_if_grown(scope, partition)
         elif is_due and room + self._copied_bytes < self._least_room and partition.is_unclaimed:
             partition.claimed()  # or new rows would come into no index
         else:
-            self._rests_until = self._clock() + REST_S
+            self._rests_until = self._clock() + (REST_S if is_due else 0.0)
             return
         self._fit(scope)
         self._queue_step(scope)
 
-    def _read_page(self, scope: bytes, partition: Partition, start: Start, room: int) -> None:
+    def _read_page(self, scope: bytes, partition: Partition, room: int) -> None:
         """Read some more rows of a scope. What is in memory already is newer than what is on disk."""
-        page = self._table.page(scope, start, room, self._least_room)
+        self._rests_until = self._clock() + AGAIN_S  # should it raise
+        page = self._table.page(scope, self._rest[scope], room, self._least_room)
+        self._rests_until = 0.0
         for entry, vector in page.entries:
             if entry.id not in partition:
                 partition.put(entry, vector, goes_first=True)
-        if page.end is not None:
+        if page.end is None:
+            del self._rest[scope]
+        else:
             self._rest[scope] = page.end
         if page.end is None or page.lacks_room:
             partition.claimed()

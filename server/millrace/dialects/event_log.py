@@ -6,7 +6,6 @@ have no gap (PROTOCOL.md, What always holds, 2). The first listener that takes a
 neither number nor text changes, since slower listeners and a resume must get the same bytes (8).
 """
 
-from collections import deque
 from itertools import chain
 from typing import Any, Protocol
 
@@ -88,7 +87,8 @@ class EventLog:
         self.is_broken = False  # it has ended without a terminal: its projection has raised
         self.is_finished = False  # no event will follow
         self._has_scores = response.request.prompt.wants_logprobs
-        self._waiting: deque[Any] = deque()  # in order: a list of text deltas to be merged, or an event
+        # In order: a list of text deltas to be merged, or an event. Seldom much, and nothing of all that is kept.
+        self._waiting: list[Any] = []
         self._listeners: list[Listener] = []
         self._untold: int | None = None  # bytes of new events, while it is held
 
@@ -210,7 +210,7 @@ class EventLog:
         """Write the event that has waited longest; False if none waits."""
         if not self._waiting:
             return False
-        event_or_text = self._waiting.popleft()
+        event_or_text = self._waiting.pop(0)
         self.written.append(joined(event_or_text) if isinstance(event_or_text, list) else event_or_text)
         return True
 
