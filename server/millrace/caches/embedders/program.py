@@ -33,7 +33,8 @@ class Vectors:
         """Return the vector of each text."""
         new = [text for text in dict.fromkeys(texts) if text not in self._kept]
         if new:
-            self._kept |= zip(new, self._network.embed_all(new), strict=True)
+            rows = self._network.embed_all(new)  # one array, which a view of one row would keep whole
+            self._kept |= {text: row.copy() for text, row in zip(new, rows, strict=True)}
         found = {text: self._kept.pop(text) for text in dict.fromkeys(texts)}
         self._kept |= found
         while len(self._kept) > MOST_KEPT:
