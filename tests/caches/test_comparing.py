@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from millrace.caches import semantic
 from millrace.caches.decision.verifier import Verifier
@@ -176,14 +177,14 @@ def test_the_process_says_which_weights_are_wrong(
 
 
 def test_the_vectors_that_are_kept_are_bounded() -> None:
-    """And those that are used stay."""
+    """And those that are used stay, but not those that were embedded with them."""
 
     class Network:
         embedded = 0
 
-        def embed_all(self, texts: Sequence[str]) -> list[int]:
+        def embed_all(self, texts: Sequence[str]) -> NDArray[np.float32]:
             self.embedded += len(texts)
-            return [len(text) for text in texts]
+            return np.ones((len(texts), 384), np.float32)
 
     network = Network()
     vectors = Vectors(network)  # type: ignore[arg-type]
@@ -191,6 +192,7 @@ def test_the_vectors_that_are_kept_are_bounded() -> None:
         assert vectors.of(["kept", str(number), str(number)]).keys() == {"kept", str(number)}
     assert network.embedded == MOST_KEPT + 101
     assert len(vectors._kept) == MOST_KEPT
+    assert all(vector.base is None for vector in vectors._kept.values())
 
 
 # The cache and a comparer.
