@@ -16,6 +16,7 @@ from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, entry_id
+from tests.support.logs import captured_logs
 from tests.support.semantic_cache import answer, cache_of, stored
 from tests.support.waiting import PATIENCE_S, until
 
@@ -161,4 +162,38 @@ async def test_an_answer_that_finds_no_room_does_not_stop_a_scope(database: Sqli
     await until(lambda: len(cache._scopes.partitions[SCOPES[0]]) == COUNT - 1)
     assert await is_served(cache, SCOPES[0], 0)
     assert not await is_served(cache, SCOPES[0], COUNT // 2)
+    await cache.close()
+
+
+async def test_a_page_that_cannot_be_read_is_read_again_but_not_at_each_lookup(
+    database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been read is indexed and served meanwhile."""
+    await filled(database, tmp_path)
+    for path in (tmp_path / FOLDER).glob("*.index"):
+        path.unlink()
+    cache = opened(database, tmp_path)
+    page, tries = cache._table.page, 0
+
+    def failing(scope: bytes, start: table.Start, max_bytes: int, large: int) -> table.Page:
+        nonlocal tries
+        tries += start != table.START
+        if start != table.START:
+            raise TimeoutError
+        return page(scope, start, max_bytes, large)
+
+    monkeypatch.setattr(table, "PAGE", 60)
+    monkeypatch.setattr(cache._table, "page", failing)
+    with captured_logs() as logs:
+        for _ in range(10):
+            assert await is_served(cache, SCOPES[0], COUNT - 1)
+            await settled(cache)
+    assert tries == 1
+    assert "not done in the background" in logs.from_millrace.getvalue()
+    partition = cache._scopes.partitions[SCOPES[0]]
+    assert (len(partition), partition.unindexed) == (60, 0)
+    monkeypatch.setattr(cache._table, "page", page)
+    partition.rests_until = 0.0  # as after some seconds
+    assert await is_served(cache, SCOPES[0], COUNT - 1)
+    await until(lambda: len(partition) == COUNT)
     await cache.close()

@@ -42,7 +42,9 @@ class Partition:
     def __init__(self, dimensions: int, index_above: int) -> None:
         self.segments: list[Segment] = []  # the last one is being filled
         self.emptied: list[str] = []  # keys of the snapshots of segments that are no more
-        self.asked_at = 0.0  # by the clock of `Scopes`
+        # Of `Scopes`, by its clock: when it was asked last, and until when nothing more is read of it.
+        self.asked_at = self.rests_until = 0.0
+        self.evicted = 0  # entries, since its rows were last read from the first one on
         self._dimensions = dimensions
         self._index_above = index_above
         self._matrix_only = False

@@ -33,6 +33,7 @@ SAVED_ABOVE, SAVED_SHARE = 1000, 0.25  # rows, and part of all, by which an inde
 BUSY_S = 60.0  # after a lookup, for which a scope keeps its room against what others have on disk
 READ_SHARE = 0.9  # of the memory that is filled from the disk; if it were all, the next entry would throw out a scope
 LEAST_SHARE = 0.05  # of the memory; into less room nothing is read
+EVICTED_SHARE = 0.125  # of the entries of a scope, from which on it is read again
 REST_S, AGAIN_S = 1.0, 10.0  # until more is read, where there was no room, and where the disk has failed
 FEW_ROWS = 8192  # that a lookup may search one by one: above it, indexes are filled before more rows are read
 
@@ -78,7 +79,6 @@ class Scopes:
         self._hot_scopes = hot_scopes
         self._max_bytes = max_bytes
         self._least_room = int(LEAST_SHARE * max_bytes)
-        self._rests_until = 0.0  # by the clock: nothing is read before
         self._copied_bytes = 0  # of an index that is being saved
         self._stepping: set[bytes] = set()  # scopes whose next step is queued
         self._rest: dict[bytes, Start] = {}  # of scopes that are not read to their end: where to go on
@@ -216,13 +216,18 @@ class Scopes:
             self._evict(scope, partition, most)
 
     def _evict(self, scope: bytes, partition: Partition, most: int) -> None:
-        """Remove entries of a scope until all scopes have so many bytes. They come back where there is room again."""
+        """Remove entries of a scope until all scopes have so many bytes. If they are many, they are read again later.
+
+        That is as soon as there is room: a row takes memory until its segment is emptied, so more go than must.
+        """
         others = self.bytes_used - partition.size
         while self.bytes_used > most and len(partition):
             partition.evict()
+            partition.evicted += 1
             self.bytes_used = others + partition.size
-        if not partition.is_unclaimed:
+        if partition.evicted > EVICTED_SHARE * len(partition) and not partition.is_unclaimed:
             self._rest[scope] = START
+            partition.evicted = 0
 
     def _room(self, scope: bytes) -> float:
         """Return the bytes that may be read of a scope, beside what others need soon."""
@@ -272,6 +277,8 @@ class Scopes:
         if partition.size + segment.size > self._max_bytes // 2 or 2 * segment.size > self._room(scope):
             return False
         partition.restore(segment, places)
+        if self.partitions.get(scope) is partition:
+            self._fit(scope)
         return True
 
     def _read_on(self, scope: bytes, partition: Partition, start: Start) -> None:
@@ -298,18 +305,22 @@ class Scopes:
         partition = self.partitions.get(scope)
         if partition is None or scope in self._stepping or self._is_closed:
             return
-        is_due = scope in self._rest and self._clock() >= self._rests_until
-        may_read = is_due and (partition.is_unclaimed or self._may_have_room())
+        may_read = self._is_due(scope, partition) and (partition.is_unclaimed or self._may_have_room())
         if partition.needs_step or may_read:
             self._stepping.add(scope)
             self.background(partial(self._step, scope))
+
+    def _is_due(self, scope: bytes, partition: Partition) -> bool:
+        """Whether more of a scope is to be read now, if there is room."""
+        return scope in self._rest and self._clock() >= partition.rests_until
 
     def _step(self, scope: bytes) -> None:
         self._stepping.discard(scope)
         partition = self.partitions.get(scope)
         if partition is None:  # it was dropped meanwhile
             return
-        is_due = scope in self._rest and not (partition.unindexed > FEW_ROWS and partition.needs_step)
+        is_behind = partition.unindexed > FEW_ROWS and partition.needs_step
+        is_due = not is_behind and self._is_due(scope, partition)
         room = self._room(scope) if is_due else 0.0
         if is_due and room >= self._least_room:
             self._read_page(scope, partition, int(room))
@@ -319,16 +330,16 @@ class Scopes:
         elif is_due and room + self._copied_bytes < self._least_room and partition.is_unclaimed:
             partition.claimed()  # or new rows would come into no index
         else:
-            self._rests_until = self._clock() + (REST_S if is_due else 0.0)
+            partition.rests_until = max(partition.rests_until, self._clock() + REST_S)
             return
         self._fit(scope)
         self._queue_step(scope)
 
     def _read_page(self, scope: bytes, partition: Partition, room: int) -> None:
         """Read some more rows of a scope. What is in memory already is newer than what is on disk."""
-        self._rests_until = self._clock() + AGAIN_S  # should it raise
+        partition.rests_until = self._clock() + AGAIN_S  # should it raise
         page = self._table.page(scope, self._rest[scope], room, self._least_room)
-        self._rests_until = 0.0
+        partition.rests_until = 0.0
         for entry, vector in page.entries:
             if entry.id not in partition:
                 partition.put(entry, vector, goes_first=True)
