@@ -203,9 +203,11 @@ class Scopes:
         return self._clock() - partition.asked_at < BUSY_S
 
     def _fit(self, scope: bytes) -> None:
-        """Keep to the bounds after a scope has grown: those that nobody asks leave memory, then some of its entries.
+        """Keep to the bounds after a scope has grown: those that nobody asks leave memory.
 
-        Their rows stay on disk. A copy of an index that is being saved throws out only what nobody asks: it goes again.
+        If that is not enough, some of its entries do where it has most of the memory, or else the least recently used
+        scopes. Their rows stay on disk. A copy of an index that is being saved throws out only what nobody asks, since
+        it goes again.
         """
         self.shrink(self._max_bytes, spares_busy=True)
         most = self._max_bytes + self._copied_bytes
