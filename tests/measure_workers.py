@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +101,11 @@ async def all_listen(port: int, workers: int) -> None:
         epochs.add(epoch)
 
 
+def cpu_s(servers: Sequence[Measured]) -> float:
+    """Return the CPU that servers have taken."""
+    return sum(server.cpu_s for server in servers)
+
+
 async def paced(
     what: str, number: str, clients: Clients, provider: Measured, provider_port: int, chosen: argparse.Namespace
 ) -> Spent:
@@ -120,13 +125,13 @@ async def paced(
         await clients.do("open", **to, connections=chosen.streams)
         for server in servers:
             await server.rests()
-        before = sum(server.cpu_s for server in servers)
+        before = cpu_s(servers)
         await asyncio.sleep(IDLE_S)
-        idle_ms = 1e3 * (sum(server.cpu_s for server in servers) - before) / IDLE_S
-        before, beside = sum(server.cpu_s for server in servers), provider.cpu_s
+        idle_ms = 1e3 * (cpu_s(servers) - before) / IDLE_S
+        before, beside = cpu_s(servers), provider.cpu_s
         pace = {"tokens": chosen.tokens, "rate": chosen.rate, "ttft_s": TTFT_S, "ramp_s": RAMP_S}
         seen = await clients.do("paced", **pace, asking={"seed": f"{number} paced", "fields": fields})
-        spent, beside = sum(server.cpu_s for server in servers) - before, provider.cpu_s - beside
+        spent, beside = cpu_s(servers) - before, provider.cpu_s - beside
         await clients.do("close")
     return Spent(
         token_us=1e6 * spent / seen["tokens"],

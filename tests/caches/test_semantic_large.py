@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,27 +16,12 @@ from millrace.caches.snapshots import FOLDER
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
 from tests.support.looks import look
-from tests.support.semantic_cache import SCOPE, answer, cache_of, questions, stored
+from tests.support.semantic_cache import SCOPE, answer, cache_of, questions, settled, stored
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.usefixtures("few_are_large")
+
 COUNT = 300
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is large begins at a few entries."""
-    monkeypatch.setattr(segment, "ROWS", 100)
-    monkeypatch.setattr(scopes, "SAVED_ABOVE", 20)
-    monkeypatch.setattr(table, "PAGE", 30)
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path))
-    yield database
-    await asyncio.to_thread(database.close)
-
-
 CHOICE = random.Random(1)
 WORDS = ["".join(CHOICE.choices("bcdfghklmnprtvw", k=7)) + "aro" for _ in range(COUNT + 50)]
 
@@ -48,12 +32,6 @@ def question(number: int) -> str:
 
 def opened(database: SqliteDatabase, folder: Path, **bounds: Any) -> SqliteSemanticCache:
     return cache_of(database, Hashing(), folder=folder / FOLDER, index_above=40, **bounds)
-
-
-async def settled(cache: SqliteSemanticCache) -> None:
-    """Wait until a scope is read, indexed and saved."""
-    kept = cache._scopes
-    await until(lambda: not (kept._stepping or kept._rest or kept._copied_bytes))
 
 
 async def filled(database: SqliteDatabase, folder: Path) -> None:

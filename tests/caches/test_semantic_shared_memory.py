@@ -1,24 +1,22 @@
 """Scopes that are asked and do not fit into memory together: each keeps what was used last, and throws out no other."""
 
-import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from millrace.caches import scopes, segment, table
+from millrace.caches import scopes, table
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.semantic import SqliteSemanticCache
 from millrace.caches.snapshots import FOLDER
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, entry_id
 from tests.support.logs import captured_logs
-from tests.support.semantic_cache import answer, cache_of, stored
-from tests.support.waiting import PATIENCE_S, until
+from tests.support.semantic_cache import answer, cache_of, settled, stored
+from tests.support.waiting import until
 
 COUNT = 300  # entries of a scope
 SCOPES = [bytes([number]) * 32 for number in range(3)]
@@ -28,19 +26,9 @@ WORDS = ["".join(CHOICE.choices("bcdfghklmnprtvw", k=7)) + "aro" for _ in range(
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is large begins at a few entries."""
-    monkeypatch.setattr(segment, "ROWS", 100)
-    monkeypatch.setattr(scopes, "SAVED_ABOVE", 20)
+def small(few_are_large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a large scope, and nothing waits before it is read."""
     monkeypatch.setattr(scopes, "REST_S", 0.0)
-    monkeypatch.setattr(table, "PAGE", 30)
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = SqliteDatabase(str(tmp_path))
-    yield database
-    await asyncio.to_thread(database.close)
 
 
 def opened(database: SqliteDatabase, folder: Path, memory_bytes: int = 2**27) -> SqliteSemanticCache:
@@ -66,26 +54,14 @@ async def filled(database: SqliteDatabase, folder: Path, large: int | None = Non
     return size
 
 
-async def settled(cache: SqliteSemanticCache) -> None:
-    """Wait until nothing is read, indexed or saved any more."""
-    kept = cache._scopes
-    await asyncio.wrap_future(kept._with_files(lambda: None))
-
-    async def is_calm() -> bool:  # as the thread sees it that does all this, between two steps
-        calm = cache._worker.submit_background(lambda: not (kept._stepping or kept._copied_bytes))
-        return await asyncio.wrap_future(calm)
-
-    async with asyncio.timeout(PATIENCE_S):
-        while not await is_calm():
-            pass
-
-
 async def is_served(cache: SqliteSemanticCache, scope: bytes, number: int) -> bool:
     return isinstance(await cache.find(scope, f"how can I paint a {WORDS[number]}"), SemanticHit)
 
 
-async def read_until_calm(cache: SqliteSemanticCache, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Ask all scopes in turn until nothing is read for five rounds; return how many pages each round has read."""
+async def crowded(database: SqliteDatabase, folder: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteSemanticCache:
+    """Fill three scopes, and ask all in turn, in a cache with room for half, until nothing is read for five rounds."""
+    size = await filled(database, folder)
+    cache = opened(database, folder, memory_bytes=2 * size)
     pages: list[int] = [0]
     page = cache._table.page
 
@@ -100,16 +76,14 @@ async def read_until_calm(cache: SqliteSemanticCache, monkeypatch: pytest.Monkey
             await cache.find(scope, question(0))
         await settled(cache)
         assert len(pages) < 100, pages
-    return pages
+    return cache
 
 
 async def test_scopes_that_are_asked_and_do_not_fit_together_stay(
     database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No lookup reads anything once memory is full; each scope serves what was used last."""
-    size = await filled(database, tmp_path)
-    cache = opened(database, tmp_path, memory_bytes=2 * size)
-    await read_until_calm(cache, monkeypatch)
+    cache = await crowded(database, tmp_path, monkeypatch)
     kept = cache._scopes
     assert set(kept.partitions) == set(SCOPES)
     assert all(len(each) >= table.PAGE for each in kept.partitions.values())
@@ -123,9 +97,7 @@ async def test_what_is_new_takes_the_place_of_the_oldest_of_its_scope(
     database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a scope that has much; the others stay in memory, and what is new is there."""
-    size = await filled(database, tmp_path)
-    cache = opened(database, tmp_path, memory_bytes=2 * size)
-    await read_until_calm(cache, monkeypatch)
+    cache = await crowded(database, tmp_path, monkeypatch)
     held = dict(cache._scopes.partitions)
     largest = max(held, key=lambda scope: held[scope].size)
     for number in range(COUNT, COUNT + 60):
@@ -140,9 +112,7 @@ async def test_a_scope_that_nobody_asks_gives_way(
     database: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the other one is read to its end."""
-    size = await filled(database, tmp_path)
-    cache = opened(database, tmp_path, memory_bytes=2 * size)
-    await read_until_calm(cache, monkeypatch)
+    cache = await crowded(database, tmp_path, monkeypatch)
     scope = next(iter(cache._scopes._rest))
     before = len(cache._scopes.partitions[scope])
     monkeypatch.setattr(scopes, "BUSY_S", 0.0)

@@ -16,6 +16,7 @@ from millrace.stores.database import SqliteDatabase
 from millrace.stores.ledger import SqliteLedger
 from millrace.types import Answer, Model, Price, Tier, Usage
 from tests.support.looks import ready
+from tests.support.waiting import PATIENCE_S
 
 MODEL = Model(
     tier=Tier.SMALL,
@@ -77,6 +78,20 @@ async def stored(cache: SqliteSemanticCache) -> None:
     await asyncio.wrap_future(cache._worker.submit_background(lambda: None))
     await cache._table._database.commit(lambda _: None, within_s=30.0)
     await asyncio.wrap_future(cache._worker.submit_background(lambda: None))
+
+
+async def settled(cache: SqliteSemanticCache) -> None:
+    """Wait until nothing is read, indexed or saved any more."""
+    kept = cache._scopes
+    await asyncio.wrap_future(kept._with_files(lambda: None))
+
+    async def is_calm() -> bool:  # as the thread sees it that does all this, between two steps
+        calm = cache._worker.submit_background(lambda: not (kept._stepping or kept._copied_bytes))
+        return await asyncio.wrap_future(calm)
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not await is_calm():
+            pass
 
 
 def questions(tenant: str, connection: sqlite3.Connection) -> list[str]:

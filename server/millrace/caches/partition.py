@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from sys import getsizeof
 
-from millrace.caches.segment import ALONE, LINK_BYTES, NEAREST, SPARSE, TOGETHER, Segment, Vector, room_for
+from millrace.caches.segment import ALONE, NEAREST, SPARSE, TOGETHER, Segment, Vector, room_for
 
 MOVED = 64  # entries that move to another segment per step
 EXPIRED = 256  # that are removed at once, in less than a millisecond
@@ -78,8 +78,9 @@ class Partition:
 
     @property
     def size_soon(self) -> int:
-        """Bytes in memory, about, while all rows that should be in an index come into it: they are there twice."""
-        return self.size + (self.unindexed * (4 * self._dimensions + LINK_BYTES) if self._has_index else 0)
+        """Bytes in memory, about, while all rows that should be in an index come into it."""
+        sizes = (segment.size_soon if self._has_index else segment.size for segment in self.segments)
+        return self._entries_bytes + sum(sizes)
 
     @property
     def is_unclaimed(self) -> bool:

@@ -26,7 +26,7 @@ _NEARLY = 1e-4  # of a cosine: so near is as good as the same
 _FEW = 4  # rows to look for where an index does not reach more
 _LINKS, _EF_BUILD = 16, 200  # hnswlib's M and ef
 ALONE, TOGETHER = 100, 64  # ef of a search: in the only segment, and in one of several, which find more together
-LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
+_LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
 _ROW_BYTES = 24  # of a row beside its vector
 
 Vector = NDArray[np.float32]
@@ -159,7 +159,12 @@ class Segment:
         """Bytes in memory, about."""
         vector = 4 * self._dimensions
         alone = len(self.ids) - self._first + self._lost.places
-        return alone * vector + self.indexed * (vector + LINK_BYTES) + len(self.ids) * _ROW_BYTES
+        return alone * vector + self.indexed * (vector + _LINK_BYTES) + len(self.ids) * _ROW_BYTES
+
+    @property
+    def size_soon(self) -> int:
+        """Bytes in memory, about, while the last row comes into the index: those before it are there twice."""
+        return self.size + (len(self.ids) - self.indexed) * (4 * self._dimensions + _LINK_BYTES)
 
     def add(self, id_: str, vector: Vector) -> int:
         """Return the row of a new vector. There must be room."""
