@@ -89,8 +89,8 @@ class Decider:
     ) -> Chosen | SemanticMiss | list[Candidate]:
         """Return the choice among candidates, the best first; or those that are still to be compared with the question.
 
-        There must be one. A number is how similar the vectors are, or how well the tokens are aligned. What is known
-        well enough to have the same answer need not be compared, nor what the rules are sure enough of.
+        There must be one. A number is how similar the vectors are, or how well the tokens are aligned. The first one
+        that is known well enough to have the same answer, or that the rules are sure enough of, needs no comparing.
         """
         question = self._read(text)
         objections: list[tuple[str, str]] = []  # as it is shown, and by its rule alone
@@ -106,12 +106,12 @@ class Decider:
                 known, before = guidance.known(entry.id), -mix.SURE
                 if self._compares:
                     before = mix.before_networks(guidance.weights, stored, question, judgement)
-                judged.append(Candidate(entry, similarity, stored, question, judgement, before, known))
+                candidate = Candidate(entry, similarity, stored, question, judgement, before, known)
+                log_odds = max(before, AS_STRANGERS) + known
+                if log_odds >= guidance.needed:
+                    return _choice([_Weighed(candidate, log_odds, {}, min(1.0, similarity))], guidance, text)
+                judged.append(candidate)
         if judged:
-            best = max(judged, key=_uncompared)
-            if _uncompared(best) >= guidance.needed:
-                weighed = _Weighed(best, _uncompared(best), {}, min(1.0, best.similarity))
-                return _choice([weighed], guidance, text)
             return judged if self._compares else self.compared(text, judged, [None] * len(judged), guidance)
         nearest, (shown, kind) = candidates[0][0], objections[0]
         return SemanticMiss(reason=f"near ({nearest:.2f}), but {shown}", similarity=nearest, kind=kind)
@@ -125,11 +125,6 @@ class Decider:
         """
         weighed = [_weigh(each, likeness, guidance) for each, likeness in zip(judged, likenesses, strict=True)]
         return _choice(sorted(weighed, key=lambda each: -each.log_odds), guidance, text)
-
-
-def _uncompared(candidate: Candidate) -> float:
-    """Return the log odds of a candidate before it is compared."""
-    return max(candidate.before, AS_STRANGERS) + candidate.known
 
 
 def _weigh(candidate: Candidate, likeness: Likeness | None, guidance: Guidance) -> _Weighed:
