@@ -81,8 +81,8 @@ def log_odds(weights: Weights, a: Question, b: Question, found: dict[str, float]
 def before_networks(weights: Weights, a: Question, b: Question, judgement: Judgement) -> float:
     """Return the log odds of a pair for which the networks need not be asked; `-SURE` if they must.
 
-    Of the pairs of all data of `docs/semantic-cache.md` that rules are so sure of, the networks have refused none that
-    is the same. `weights` are those of the networks; what was learned since they were shipped counts here too.
+    They would hardly say otherwise (`docs/semantic-cache.md`). `weights` are those of the networks; what was learned
+    since they were shipped counts here too.
     """
     if is_certain(a, b):
         return SURE

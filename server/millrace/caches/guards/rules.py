@@ -212,7 +212,10 @@ WORD_RULES = (
         Kind.HARD,
         "only one has a word that reverses the question",
         checks.reversing,
-        objects=(("Which food should I avoid with gout?", "Which food should I eat with gout?"),),
+        objects=(
+            ("Which food should I avoid with gout?", "Which food should I eat with gout?"),
+            ("Why was my refund refused?", "Why was my refund partly refused?"),
+        ),
         agrees=(("How do I stop hiccups?", "How do I quit hiccups?"),),
     ),
     WordRule(
