@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog
+from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog, Written
 from millrace.dialects.projection import Dialect
 from millrace.funnel.facts import Fact
 from millrace.funnel.response_log import ResponseLog
+from millrace.types import Scored
 from millrace.wire.limits import MERGE_TOKENS
 from tests.support.clock import ManualClock
 from tests.support.codec import PlainCodec
@@ -375,6 +376,10 @@ class EventLogMachine(RuleBasedStateMachine):
             self.finished = True
             self.event_log.finish()
 
+    @rule(text=st.text("abc", max_size=4))
+    def pack(self, text: str) -> None:
+        self.event_log.pack(text)
+
     @invariant()
     def every_listener_has_a_part_of_the_one_sequence(self) -> None:
         """Each frame is as it was when it was first taken, and numbers have no gap."""
@@ -418,6 +423,30 @@ def test_a_replay_is_the_same_bytes_from_any_number_and_in_any_portions(
     while again.take(data.draw(st.integers(1, 9))):
         pass
     assert again.frames == live.frames[start:]
+
+
+def test_a_packed_log_has_the_same_events_in_less_memory() -> None:
+    """Numbers, deltas with scores and events stay as they were; the text is the one that others have."""
+    event_log = new_log()
+    listener = Listener(event_log)
+    scored = Scored("seen", b'{"token":"seen"}')
+    events: list[Any] = [("begun",), "I ", "have ", scored, ("done",)]
+    for event in events:
+        event_log.text([event]) if isinstance(event, str) else event_log.event(event)
+    event_log.finish()
+    before, text = event_log.size, "I have "
+    event_log.pack(text)
+    assert isinstance(event_log.written, list)  # somebody still listens
+    event_log.leave(listener)
+    event_log.pack(text)
+    assert isinstance(event_log.written, Written)
+    assert (event_log.written[-5:], event_log.written[-1], event_log.last) == (events, ("done",), ("done",))
+    assert event_log.written[3].scores == scored.scores
+    assert event_log.written._text is text
+    assert event_log.size < before - 5 * 40
+    assert Listener(event_log, start=2).take(ALL) == listener.frames[2:]
+    with pytest.raises(IndexError):
+        event_log.written[5]
 
 
 @pytest.mark.parametrize("ready", [True, False])

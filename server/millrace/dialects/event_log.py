@@ -6,8 +6,10 @@ have no gap (PROTOCOL.md, What always holds, 2). The first listener that takes a
 neither number nor text changes, since slower listeners and a resume must get the same bytes (8).
 """
 
-from itertools import chain
-from typing import Any, Protocol
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import Any, Protocol, overload
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError
@@ -63,6 +65,40 @@ class Listener(Protocol):
 # Approximate bytes in memory. What waits is counted with them, because a model's text comes in many small deltas.
 EVENT_SIZE = 400  # an event without its text
 DELTA_SIZE = 100  # a text delta without its text, in all the lists that have it
+DELTA_PLACE = 56  # the same in its log alone
+PACKED_PLACE = 4  # the same once the log is packed
+_SHORT = 2**16  # characters of a text whose places take two bytes each
+
+
+class Written(Sequence[Any]):
+    """Events that were written, in less memory: of the text deltas there is one string, and where each one ends."""
+
+    __slots__ = ("_ends", "_events", "_text")
+
+    def __init__(self, written: Sequence[Any], text: str) -> None:
+        """Take all events by number; `text` is kept in place of their own text if it is the same."""
+        plain = [each if type(each) is str else "" for each in written]
+        own_text = "".join(plain)
+        self._text = text if text == own_text else own_text
+        self._ends = array("H" if len(own_text) < _SHORT else "I", accumulate(map(len, plain)))
+        self._events = {number: each for number, each in enumerate(written) if type(each) is not str}
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, number: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Any]: ...
+
+    def __getitem__(self, number: int | slice) -> Any:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        if number in self._events:
+            return self._events[number]
+        return self._text[self._ends[number - 1] if number else 0 : self._ends[number]]
 
 
 class EventLog:
@@ -71,18 +107,20 @@ class EventLog:
     __slots__ = (
         "_has_scores",
         "_listeners",
+        "_packed",
         "_untold",
         "_waiting",
+        "_written",
         "is_broken",
         "is_finished",
         "log_bytes",
         "response",
-        "written",
     )
 
     def __init__(self, response: ResponseLog) -> None:
         self.response = response
-        self.written: list[Any] = []  # by number: a text delta, or an event
+        self._written: list[Any] = []  # by number: a text delta, or an event
+        self._packed: Written | None = None  # in place of these, once there will be no more
         self.log_bytes = 0  # approximate size of what is stored for a replay; text that frames repeat counts once
         self.is_broken = False  # it has ended without a terminal: its projection has raised
         self.is_finished = False  # no event will follow
@@ -99,6 +137,16 @@ class EventLog:
             if not listener.congested:
                 return False
         return True if self._listeners else None
+
+    @property
+    def written(self) -> Sequence[Any]:
+        """All events that have a number: each a text delta, or an event."""
+        return self._written if self._packed is None else self._packed
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        return self.log_bytes + len(self.written) * (DELTA_PLACE if self._packed is None else PACKED_PLACE)
 
     @property
     def is_begun(self) -> bool:
@@ -134,7 +182,7 @@ class EventLog:
         if self._has_scores:
             size += scores_size(deltas)
         self.log_bytes += size
-        listeners, written = self._listeners, self.written
+        listeners, written = self._listeners, self._written
         if not self._waiting and len(listeners) == 1:
             try:
                 if listeners[0].show(deltas, len(written)):
@@ -143,7 +191,7 @@ class EventLog:
             except BaseException as error:
                 self._drop(listeners[0], error)
         if not self._waiting and self._has_ready_listener():
-            self.written += deltas
+            self._written += deltas
         elif self._waiting and isinstance(self._waiting[-1], list):
             self._waiting[-1] += deltas
         else:
@@ -156,7 +204,7 @@ class EventLog:
         Both count for backpressure. Only new text counts for what is stored.
         """
         if not self._waiting and self._has_ready_listener():
-            self.written.append(event)
+            self._written.append(event)
         else:
             self._waiting.append(event)
         size = EVENT_SIZE + characters
@@ -170,6 +218,11 @@ class EventLog:
         """Note that no event will follow."""
         self.is_finished = True
         self._notify(0)
+
+    def pack(self, text: str) -> None:
+        """Keep what was written in less memory, if nothing more will be. It shares `text` if that is all its text."""
+        if self.is_finished and self._packed is None and not self._waiting and not self._listeners:
+            self._packed, self._written = Written(self._written, text), []
 
     def frames(self, number: int, codec: FrameCodec, max_bytes: int) -> list[bytes]:
         """Return the frames from `number` on. The last one may exceed `max_bytes`, but no further frame follows it.
@@ -211,7 +264,7 @@ class EventLog:
         if not self._waiting:
             return False
         event_or_text = self._waiting.pop(0)
-        self.written.append(joined(event_or_text) if isinstance(event_or_text, list) else event_or_text)
+        self._written.append(joined(event_or_text) if isinstance(event_or_text, list) else event_or_text)
         return True
 
     def _has_ready_listener(self) -> bool:

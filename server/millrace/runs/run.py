@@ -16,7 +16,6 @@ from millrace.wire import limits
 
 # What it keeps, in bytes, about; a test holds them against what Python allocates.
 RUN_SIZE = 4 * 1024  # with nothing in it
-TEXT_SIZE = 56  # a text of an event log, beside its characters
 SENT_COPIES = 2  # of the prompt, while it runs: the body of the upstream call, before and after it is handed over
 
 P = TypeVar("P", bound=Projection)
@@ -82,10 +81,8 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes that it keeps, about. A listener that comes later in another dialect adds to them."""
-        size = RUN_SIZE + self.response.size + self.asked_bytes
-        for projection in self._projections.values():
-            size += projection.event_log.log_bytes + len(projection.event_log.written) * TEXT_SIZE
-        return size
+        shown = sum(projection.event_log.size for projection in self._projections.values())
+        return RUN_SIZE + self.response.size + self.asked_bytes + shown
 
     @property
     def has_answer(self) -> bool:
@@ -103,6 +100,13 @@ class Run:
         self.request = self.response.request = self.request.kept(continued=self.has_answer)
         self.asked_bytes = self.request.memory_bytes
         self.response.pack()
+        self._pack_shown()
+
+    def _pack_shown(self) -> None:
+        """Keep what was shown in less memory, if all is written and nobody listens. Resumed, it is told from there."""
+        text = max((fact for fact in self.response.facts if type(fact) is str), key=len, default="")
+        for projection in self._projections.values():
+            projection.event_log.pack(text)
 
     def start(self, work: Coroutine[Any, Any, None], on_done: Callable[[asyncio.Task[None]], None]) -> None:
         """Run `work` in a task. `on_done` is called before any `wait` returns."""
@@ -137,6 +141,8 @@ class Run:
     def remove_listener(self) -> None:
         """Count one client less; when the last has gone, the request is cancelled or waits for another."""
         self.listeners -= 1
+        if self.is_over:
+            self._pack_shown()
         self._on_listener_gone(self)
         if self.listeners == 0:
             self.left_at = self._clock()
