@@ -71,7 +71,7 @@ class Pairs:
                 log_odds = verifier.judge_all([(a, b)])[0] if cosine >= NEAR else None
                 self._likeness[a, b] = Likeness(cosine, log_odds)
         self._features: dict[tuple[str, str], dict[str, float]] = {}
-        self._decider = Decider(2**30, compares=True)
+        self._decider = Decider(2**30, compares=True, aligns=True)
 
     def best(self, text: str, is_stored: Any) -> list[tuple[float, str]]:
         """Return the stored questions that the rules read, the best first."""

@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from millrace.caches.decision.mix import probability, shipped
+from millrace.caches.decision import features
+from millrace.caches.decision.mix import is_certain, probability, shipped
 from millrace.caches.decision.verifier import Verifier
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
@@ -84,14 +85,14 @@ def objection(pair: Pair, embedder: Embedder, finder: Finder | None, networks: N
     found = float(embedder.embed(pair.a) @ embedder.embed(pair.b))
     if found < embedder.threshold:
         return f"not found ({found:.2f})"
-    if finder is not None:
-        (aligned,) = finder.align(finder.tokens(pair.b), [finder.tokens(pair.a)])
-        if aligned < finder.least:
-            return f"not aligned ({aligned:.2f})"
     a, b = Question.read(pair.a), Question.read(pair.b)
     judgement = judge(a, b)
     if judgement.hard:
         return judgement.hard[0].reason
+    if finder is not None:
+        (aligned,) = finder.align(finder.tokens(pair.b), [finder.tokens(pair.a)])
+        if aligned < finder.least or (not is_certain(a, b) and features.is_far(a, b, judgement, aligned)):
+            return f"not aligned ({aligned:.2f})"
     weights = shipped()["networks" if networks else "alone"]
     likeness = None if networks is None else networks.likeness(pair)
     chance = probability(weights, a, b, judgement, likeness)

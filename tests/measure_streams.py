@@ -56,7 +56,7 @@ class Cache:
         self._found = {text: self._finder.embed(text) for text in track(texts, "finder")}
         self._tokens = {text: self._finder.tokens(text) for text in texts}
         self._vectors = {text: network.embed(text) for text in track(texts, "MiniLM")}
-        self.decider = Decider(2**30, compares=True)
+        self.decider = Decider(2**30, compares=True, aligns=True)
         self.guidance = Knowledge(shipped()["networks"], threshold).guidance("", b"", "")
         self._verifiers = verifiers
         self._log_odds: dict[tuple[str, str], float] = {}
@@ -90,7 +90,7 @@ def ask(cache: Cache, text: str, stored: list[str], fold: int, count: Count) -> 
     candidates = cache.candidates(text, stored)
     judged = cache.decider.judged(text, candidates, cache.guidance) if candidates else None
     if not isinstance(judged, list):
-        return None
+        return judged.entry.question if isinstance(judged, Chosen) else None
     count.compared += 1
     likenesses = [cache.likeness(text, each.entry.question, fold) for each in judged]
     for many in (1, len(judged)):

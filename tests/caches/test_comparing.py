@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from millrace.caches import semantic
+from millrace.caches.decider import TOO_FAR
 from millrace.caches.decision.verifier import Verifier
 from millrace.caches.embedders import process, weights
 from millrace.caches.embedders.hashing import Hashing
@@ -255,6 +256,34 @@ async def test_what_has_the_same_words_and_no_objection_is_served_uncompared(dat
     await stored(cache)
     assert isinstance(await cache.find(SCOPE, REWORDED), SemanticHit)
     assert comparer.asked == [(REWORDED, [ASKED])]
+    await cache.close()
+
+
+class Aligned:
+    """An aligner that finds every two texts so much alike."""
+
+    def __init__(self, alignment: float) -> None:
+        self.alignment, self.least = alignment, 0.65
+
+    def tokens(self, text: str) -> bytes:
+        return b"t"
+
+    def align(self, asked: bytes, others: Sequence[bytes]) -> list[float]:
+        return [self.alignment] * len(others)
+
+
+@pytest.mark.parametrize(("alignment", "is_asked"), [(0.7, False), (0.95, True)])
+async def test_what_leaves_too_much_out_is_not_compared(
+    database: SqliteDatabase, *, alignment: float, is_asked: bool
+) -> None:
+    """A question that has three words of eight in common with a stored one, unless they weigh much."""
+    comparer = Scripted(0.5)
+    cache = cache_of(database, Hashing(), Aligned(alignment), comparer)
+    cache.store(SCOPE, "tenant", "What is the best soil for a young olive tree?", answer("So."))
+    await stored(cache)
+    miss = await cache.find(SCOPE, "What is the best pot for a dying olive branch?")
+    assert isinstance(miss, SemanticMiss)
+    assert (miss.kind == TOO_FAR, bool(comparer.asked)) == (not is_asked, is_asked), miss
     await cache.close()
 
 

@@ -7,7 +7,7 @@ reason against it comes out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from millrace.caches.decision import mix
+from millrace.caches.decision import features, mix
 from millrace.caches.decision.features import logistic
 from millrace.caches.guards import RULES, Judgement, Question, judge
 from millrace.caches.learning.knowledge import AS_STRANGERS, Guidance
@@ -18,6 +18,7 @@ from millrace.caches.reusable import reusable
 from millrace.ports import Likeness
 from millrace.types import NearAnswer, SemanticMiss
 
+TOO_FAR = "too few words are alike"
 VERSION = 3  # increase it when fewer questions may be stored than before: what is on disk is then read again
 
 
@@ -69,12 +70,13 @@ class _Weighed:
 class Decider:
     """Decides, and keeps what it has read of recent questions. Not thread-safe, but for `compared`."""
 
-    def __init__(self, recent: int, *, compares: bool) -> None:
+    def __init__(self, recent: int, *, compares: bool, aligns: bool) -> None:
         """Keep the readings of recent questions with `recent` characters in all.
 
-        `compares` says that candidates without a hard objection are compared by networks, which the weights expect.
+        `compares` says that candidates without a hard objection are compared by networks, which the weights expect;
+        `aligns`, that candidates come with their alignment.
         """
-        self._compares = compares
+        self._compares, self._aligns = compares, aligns
         self._read = Recent(Question.read, recent)
         # Of a question: None, or why its answer is for this request only.
         self.reusable = Recent(reusable, recent)
@@ -110,11 +112,24 @@ class Decider:
                 log_odds = max(before, AS_STRANGERS) + known
                 if log_odds >= guidance.needed:
                     return _choice([_Weighed(candidate, log_odds, {}, min(1.0, similarity))], guidance, text)
-                judged.append(candidate)
+                if self._is_far(candidate):
+                    objections.append((TOO_FAR, TOO_FAR))
+                else:
+                    judged.append(candidate)
         if judged:
             return judged if self._compares else self.compared(text, judged, [None] * len(judged), guidance)
         nearest, (shown, kind) = candidates[0][0], objections[0]
         return SemanticMiss(reason=f"near ({nearest:.2f}), but {shown}", similarity=nearest, kind=kind)
+
+    def _is_far(self, candidate: Candidate) -> bool:
+        """Whether the networks need not be asked. About what was judged before they are."""
+        if (
+            not (self._compares and self._aligns)
+            or candidate.known
+            or mix.is_certain(candidate.stored, candidate.asked)
+        ):
+            return False
+        return features.is_far(candidate.stored, candidate.asked, candidate.judgement, candidate.similarity)
 
     def compared(
         self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None], guidance: Guidance

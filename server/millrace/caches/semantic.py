@@ -116,7 +116,7 @@ class SqliteSemanticCache:
         recent = min(_RECENT, self._aside_bytes // _RECENT_BYTES)
         self._embed: Recent[Vector] = Recent(embedder.embed, recent)
         self._knowledge = Knowledge(weights_for(comparer), threshold)
-        self._decider = Decider(recent, compares=comparer is not None)
+        self._decider = Decider(recent, compares=comparer is not None, aligns=aligner is not None)
         kept_by = self._kept_by = table.kept_by(embedder.name)
         self._table = EntryTable(
             database,

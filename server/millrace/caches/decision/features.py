@@ -13,8 +13,19 @@ from millrace.ports import Likeness
 _STEPS = (0.8, 0.85, 0.9, 0.95)  # of the cosine, from each of which on it counts anew
 _SURE = 3.0  # log odds of the verifier at which it is rather sure
 _FEW, _SOME = 4, 12  # words
+# What a candidate's alignment must outweigh: the share of the words that are left out, each word in another's place.
+_LEFT_OUT, _REPLACED, _LEEWAY = 1.1, 0.08, 0.07
 LEARNED = "~"  # the names of features begin with it that only learning weighs
 _BUCKETS = 1 << 20  # for words that differ: none is kept as it is
+
+
+def is_far(a: Question, b: Question, judgement: Judgement, aligned: float) -> bool:
+    """Whether so little is alike, for this alignment, that the networks would not serve it: 99.6 % of that is nearer.
+
+    It was fitted on what they say of pairs that no hard rule objects to (`docs/semantic-cache.md`).
+    """
+    rest, words = sum(map(len, judgement.pairing.rest)), len(a.words) + len(b.words)
+    return aligned + _LEEWAY < _LEFT_OUT * rest / max(words, 1) + _REPLACED * len(judgement.pairing.replaced)
 
 
 def of_texts(a: Question, b: Question, judgement: Judgement) -> dict[str, float]:
