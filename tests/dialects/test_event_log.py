@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from millrace.dialects.event_log import DELTA_SIZE, EVENT_SIZE, EventLog, Written
+from millrace.dialects.event_log import DELTA_PLACE, DELTA_SIZE, EVENT_SIZE, PACKED_PLACE, EventLog, Written
 from millrace.dialects.projection import Dialect
 from millrace.funnel.facts import Fact
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Scored
 from millrace.wire.limits import MERGE_TOKENS
 from tests.support.clock import ManualClock
 from tests.support.codec import PlainCodec
@@ -403,7 +402,15 @@ class EventLogMachine(RuleBasedStateMachine):
             _, colon, words = frame.decode().partition(":")
             content += [*words] if colon else ["<" + frame.decode().partition("<")[2]]
         assert content == self.put
-        assert all(listener.frames == listeners[-1][0].frames[start:] for listener, start in listeners)
+        frames = listeners[-1][0].frames
+        assert all(listener.frames == frames[start:] for listener, start in listeners)
+        for listener, _ in listeners:
+            self.event_log.leave(listener)
+        self.event_log.pack("abc")
+        assert self.event_log.is_packed
+        again = Listener(self.event_log)
+        again.take(ALL)
+        assert again.frames == frames
 
 
 TestEventLog = EventLogMachine.TestCase
@@ -425,28 +432,53 @@ def test_a_replay_is_the_same_bytes_from_any_number_and_in_any_portions(
     assert again.frames == live.frames[start:]
 
 
-def test_a_packed_log_has_the_same_events_in_less_memory() -> None:
-    """Numbers, deltas with scores and events stay as they were; the text is the one that others have."""
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("characters", [2, 2**16 - 1, 2**16, 2**16 + 1])
+def test_a_packed_log_has_the_same_events_in_less_memory(characters: int, *, is_known: bool) -> None:
+    """Numbers, deltas and events stay as they were; the text is the one that others have, if it is the same."""
     event_log = new_log()
     listener = Listener(event_log)
-    scored = Scored("seen", b'{"token":"seen"}')
-    events: list[Any] = [("begun",), "I ", "have ", scored, ("done",)]
+    events: list[Any] = [("begun",), "I", "", "m" * (characters - 1), ("done",)]
     for event in events:
         event_log.text([event]) if isinstance(event, str) else event_log.event(event)
+    event_log.pack("")
+    assert not event_log.is_packed  # it goes on
     event_log.finish()
-    before, text = event_log.size, "I have "
+    before, text = event_log.size, "I" + (characters - 1) * ("m" if is_known else "n")
     event_log.pack(text)
-    assert isinstance(event_log.written, list)  # somebody still listens
+    assert not event_log.is_packed  # somebody still listens
     event_log.leave(listener)
     event_log.pack(text)
     assert isinstance(event_log.written, Written)
     assert (event_log.written[-5:], event_log.written[-1], event_log.last) == (events, ("done",), ("done",))
-    assert event_log.written[3].scores == scored.scores
-    assert event_log.written._text is text
-    assert event_log.size < before - 5 * 40
+    assert (event_log.written._text is text) == is_known
+    assert event_log.size == before - 5 * (DELTA_PLACE - PACKED_PLACE)
     assert Listener(event_log, start=2).take(ALL) == listener.frames[2:]
     with pytest.raises(IndexError):
         event_log.written[5]
+
+
+def test_what_waits_when_a_log_is_packed_is_written_by_whoever_comes() -> None:
+    """It was left in the middle; what came since is one delta, and the log can be packed again."""
+    event_log = new_log()
+    early = Listener(event_log)
+    event_log.text(["a", "b"])
+    event_log.leave(early)
+    event_log.pack("ab")
+    assert not event_log.is_packed  # more will come
+    event_log.text(["c"])
+    event_log.text(["d"])
+    event_log.event(("done",))
+    event_log.finish()
+    event_log.pack("abcd")
+    assert ([*event_log.written], event_log.last, event_log.is_packed) == (["a", "b"], ("done",), True)
+    late = Listener(event_log, start=1)
+    late.take(ALL)
+    assert late.frames == replay(event_log)[1:]
+    assert ([*event_log.written], late.has_ended) == (["a", "b", "cd", ("done",)], True)
+    event_log.leave(late)
+    event_log.pack("abcd")
+    assert (event_log.is_packed, replay(event_log)[1:]) == (True, late.frames)
 
 
 @pytest.mark.parametrize("ready", [True, False])

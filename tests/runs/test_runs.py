@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from millrace.dialects.responses import EventCodec, in_responses
+from millrace.dialects.event_log import Written
+from millrace.dialects.responses import EventCodec, ResponsesProjection, in_responses
 from millrace.errors import MillraceError
 from millrace.funnel.bill import NOTHING
 from millrace.funnel.facts import Ended
@@ -17,7 +18,7 @@ from millrace.runs.kept import Repeat
 from millrace.runs.run import RUN_SIZE, Run
 from millrace.runs.runs import Runs
 from millrace.runs.sweeper import BEATS
-from millrace.types import OnDisconnect, Status
+from millrace.types import OnDisconnect, Scored, Status
 from millrace.wire.limits import DETACHED_S, KEPT_S
 from tests.support.scripted_models import request
 
@@ -267,6 +268,36 @@ async def test_the_words_of_an_ended_run_are_packed(known: Runs, funnel: Patient
     assert run.response._source is None
 
 
+class Leaver(Reader):
+    """A listener that leaves at the end, as a stream over HTTP does: before the run is done."""
+
+    def __init__(self, run: Run, projection: ResponsesProjection) -> None:
+        self._run, self._projection = run, projection
+        run.add_listener()
+        projection.event_log.join(self)
+
+    def notify(self, size: int) -> None:
+        if self._projection.event_log.is_finished:
+            assert not self._run.is_over
+            self._projection.event_log.leave(self)
+            self._run.remove_listener()
+
+
+async def test_what_was_shown_is_packed_with_the_text_of_the_run(known: Runs, funnel: Patient) -> None:
+    run = known.start(asked())
+    projection = run.projection(in_responses(negotiated=False))
+    Leaver(run, projection)
+    await asyncio.sleep(0)
+    run.response.commit()
+    run.response.write(["some "])
+    funnel.let.set()
+    await over(run)
+    written = projection.event_log.written
+    assert isinstance(written, Written)
+    assert [fact for fact in run.response.facts if isinstance(fact, str)] == ["some word"]
+    assert any(fact is written._text for fact in run.response.facts)
+
+
 async def test_what_comes_after_the_end_is_counted_too(known: Runs, funnel: Patient) -> None:
     """Told once more in another dialect a run keeps more, and older ones may have to go."""
     funnel.let.set()
@@ -287,14 +318,16 @@ async def test_what_comes_after_the_end_is_counted_too(known: Runs, funnel: Pati
     assert known.kept.size == 0
 
 
+@pytest.mark.parametrize("scored", [False, True])
 @pytest.mark.parametrize("heard", ["still", "until its end", "by nobody"])
-async def test_what_is_counted_is_about_what_is_held(known: Runs, funnel: Patient, heard: str) -> None:
+async def test_what_is_counted_is_about_what_is_held(known: Runs, funnel: Patient, *, heard: str, scored: bool) -> None:
     """For runs of a thousand words, told word by word or to nobody. Without listeners they are a third as large."""
+    fields: dict[str, Any] = {"extras": {"logprobs": True}} if scored else {}
     gc.collect()
     tracemalloc.start()
     try:
         for number in range(20):
-            run = known.start(asked(id=f"r{number}"))
+            run = known.start(asked(id=f"r{number}", **fields))
             reader = Reader()
             if heard != "by nobody":
                 run.add_listener()
@@ -302,7 +335,8 @@ async def test_what_is_counted_is_about_what_is_held(known: Runs, funnel: Patien
             await asyncio.sleep(0)
             run.response.commit()
             for word in range(1000):
-                run.response.write([f"{word:5} "])
+                text = f"{word:5} "
+                run.response.write([Scored(text, b'{"token":"%b","logprob":-1}' % text.encode()) if scored else text])
             funnel.let.set()
             await over(run)
             funnel.let.clear()
@@ -315,7 +349,7 @@ async def test_what_is_counted_is_about_what_is_held(known: Runs, funnel: Patien
     finally:
         tracemalloc.stop()
     assert 0.75 < known.kept.size / held < 1.5
-    assert held / 20 < {"still": 100_000, "until its end": 33_000, "by nobody": 15_000}[heard]
+    assert scored or held / 20 < {"still": 100_000, "until its end": 33_000, "by nobody": 15_000}[heard]
 
 
 def repeat(digest: bytes = b"1") -> Repeat:

@@ -66,6 +66,7 @@ class Listener(Protocol):
 EVENT_SIZE = 400  # an event without its text
 DELTA_SIZE = 100  # a text delta without its text, in all the lists that have it
 DELTA_PLACE = 56  # the same in its log alone
+SCORED_PLACE = 150  # the same with log-probabilities, beside these
 PACKED_PLACE = 4  # the same once the log is packed
 _SHORT = 2**16  # characters of a text whose places take two bytes each
 
@@ -146,7 +147,8 @@ class EventLog:
     @property
     def size(self) -> int:
         """Bytes in memory, about."""
-        return self.log_bytes + len(self.written) * (DELTA_PLACE if self._packed is None else PACKED_PLACE)
+        place = SCORED_PLACE if self._has_scores else DELTA_PLACE if self._packed is None else PACKED_PLACE
+        return self.log_bytes + len(self.written) * place
 
     @property
     def is_begun(self) -> bool:
@@ -219,10 +221,19 @@ class EventLog:
         self.is_finished = True
         self._notify(0)
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether what is written is kept in less memory."""
+        return self._packed is not None
+
     def pack(self, text: str) -> None:
-        """Keep what was written in less memory, if nothing more will be. It shares `text` if that is all its text."""
-        if self.is_finished and self._packed is None and not self._waiting and not self._listeners:
+        """Keep what was written in less memory, if nobody listens to what has ended; with `text`, if that is its text.
+
+        Deltas with log-probabilities are not packed: these are most of what they keep.
+        """
+        if self.is_finished and not self._listeners and not self._has_scores and self._packed is None:
             self._packed, self._written = Written(self._written, text), []
+            self._waiting = [[joined(each)] if isinstance(each, list) else each for each in self._waiting]
 
     def frames(self, number: int, codec: FrameCodec, max_bytes: int) -> list[bytes]:
         """Return the frames from `number` on. The last one may exceed `max_bytes`, but no further frame follows it.
@@ -230,6 +241,8 @@ class EventLog:
         A listener that has read all written events writes the next waiting one, which gives it its number.
         """
         frames: list[bytes] = []
+        if self._packed is not None and self._waiting:  # more is going to be written
+            self._written, self._packed = list(self._packed), None
         written = self.written
         while max_bytes > 0 and (number < len(written) or self._write_next()):
             event_or_text = written[number]

@@ -103,10 +103,12 @@ class Run:
         self._pack_shown()
 
     def _pack_shown(self) -> None:
-        """Keep what was shown in less memory, if all is written and nobody listens. Resumed, it is told from there."""
-        text = max((fact for fact in self.response.facts if type(fact) is str), key=len, default="")
-        for projection in self._projections.values():
-            projection.event_log.pack(text)
+        """Keep what was shown in less memory, unless somebody listens. Resumed, it is told from there."""
+        event_logs = [projection.event_log for projection in self._projections.values()]
+        if not all(event_log.is_packed for event_log in event_logs):
+            text = max((fact for fact in self.response.facts if type(fact) is str), key=len, default="")
+            for event_log in event_logs:
+                event_log.pack(text)
 
     def start(self, work: Coroutine[Any, Any, None], on_done: Callable[[asyncio.Task[None]], None]) -> None:
         """Run `work` in a task. `on_done` is called before any `wait` returns."""
