@@ -25,7 +25,7 @@ from rich.table import Table
 
 from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.finder import Finder
-from millrace.caches.guards import Question, judge
+from millrace.caches.guards import Question, agree, judge
 from millrace.caches.reusable import reusable
 from millrace.stores.database import SqliteDatabase
 from millrace.types import StoredAnswer
@@ -119,9 +119,13 @@ def rewordings(stored: list[str], words: str, *, agreed: bool) -> list[str]:
     `agreed` ones have the same words, which rules are sure of; the others have more, and networks compare them.
     """
     pairs = ((text, text.replace("how do i", words)) for text in stored if text.startswith("how do i"))
-    judged = ((other, judge(Question.read(text), Question.read(other))) for text, other in pairs)
-    good = (text for text, said in judged if not said.hard and said.is_agreed is agreed and reusable(text) is None)
-    return list(islice(good, 2 * HITS))
+    return list(islice((other for text, other in pairs if _may_serve(text, other, agreed=agreed)), 2 * HITS))
+
+
+def _may_serve(stored: str, asked: str, *, agreed: bool) -> bool:
+    a, b = Question.read(stored), Question.read(asked)
+    judgement = judge(a, b)
+    return not judgement.hard and agree(a, b, judgement) is agreed and reusable(asked) is None
 
 
 async def hit(folder: Path, provider: int, clients: Clients, asked: dict[str, list[str]]) -> Figures:

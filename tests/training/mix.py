@@ -20,7 +20,7 @@ from rich.table import Table
 
 import millrace.caches.decision
 from millrace.caches.decision import features
-from millrace.caches.decision.mix import FILE, Weights
+from millrace.caches.decision.mix import AGREED, FILE, Weights
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.guards import Judgement, Question, judge
 from millrace.ports import Likeness
@@ -200,6 +200,7 @@ def main(scores: tuple[Path, ...], write: bool, threshold: float, alone: float) 
         regression, weights, chances = fitted(some, known)
         report(console, some, chances, name)
         listed = {each: round(float(weight), 4) for each, weight in zip(regression.names, weights, strict=False)}
+        listed |= {AGREED: 1.0} if known is with_networks else {}
         found[name] = Weights(f"{name}-{VERSION}", least, round(float(weights[-1]), 4), listed)
         for each, weight in sorted(listed.items(), key=lambda item: item[1]):
             console.print(f"  {weight:7.2f}  {each}")

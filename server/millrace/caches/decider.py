@@ -40,7 +40,6 @@ class Candidate:
     stored: Question
     asked: Question
     judgement: Judgement
-    before: float  # its log odds by the rules alone, `-mix.SURE` unless they are sure
     known: float  # by how much verdicts change its log odds
 
 
@@ -97,6 +96,7 @@ class Decider:
         question = self._read(text)
         objections: list[tuple[str, str]] = []  # as it is shown, and by its rule alone
         judged: list[Candidate] = []
+        sure: _Weighed | None = None
         for similarity, entry in candidates:
             # `shown_objection` needs this order: the stored question first.
             stored = self._read(entry.question)
@@ -104,22 +104,32 @@ class Decider:
             if judgement.hard:
                 hard = judgement.hard[0]
                 objections.append((shown_objection(hard, question, text), RULES[hard.rule].reason))
+                continue
+            candidate = Candidate(entry, similarity, stored, question, judgement, guidance.known(entry.id))
+            weighed = self._uncompared(candidate, guidance)
+            if weighed.log_odds >= guidance.needed and (sure is None or weighed.log_odds > sure.log_odds):
+                sure = weighed
+            if sure is not None and not candidate.known:
+                break  # those that verdicts speak for come first
+            if self._is_far(candidate):
+                objections.append((TOO_FAR, TOO_FAR))
             else:
-                known, before = guidance.known(entry.id), -mix.SURE
-                if self._compares:
-                    before = mix.before_networks(guidance.weights, stored, question, judgement)
-                candidate = Candidate(entry, similarity, stored, question, judgement, before, known)
-                log_odds = max(before, AS_STRANGERS) + known
-                if log_odds >= guidance.needed:
-                    return _choice([_Weighed(candidate, log_odds, {}, min(1.0, similarity))], guidance, text)
-                if self._is_far(candidate):
-                    objections.append((TOO_FAR, TOO_FAR))
-                else:
-                    judged.append(candidate)
+                judged.append(candidate)
+        if sure is not None:
+            return _choice([sure], guidance, text)
         if judged:
             return judged if self._compares else self.compared(text, judged, [None] * len(judged), guidance)
         nearest, (shown, kind) = candidates[0][0], objections[0]
         return SemanticMiss(reason=f"near ({nearest:.2f}), but {shown}", similarity=nearest, kind=kind)
+
+    def _uncompared(self, candidate: Candidate, guidance: Guidance) -> _Weighed:
+        """Return a candidate with its log odds before it is compared: by verdicts, or because the rules are sure."""
+        stored, asked = candidate.stored, candidate.asked
+        found = mix.before_networks(stored, asked, candidate.judgement) if self._compares else None
+        log_odds = -mix.SURE if found is None else mix.log_odds(guidance.weights, stored, asked, found)
+        if candidate.known:
+            log_odds = max(log_odds, AS_STRANGERS)
+        return _Weighed(candidate, log_odds + candidate.known, found or {}, min(1.0, candidate.similarity))
 
     def _is_far(self, candidate: Candidate) -> bool:
         """Whether the networks need not be asked. About what was judged before they are."""
@@ -144,7 +154,7 @@ class Decider:
 
 def _weigh(candidate: Candidate, likeness: Likeness | None, guidance: Guidance) -> _Weighed:
     found = mix.features_of(candidate.stored, candidate.asked, candidate.judgement, likeness)
-    log_odds = max(candidate.before, mix.log_odds(guidance.weights, candidate.stored, candidate.asked, found))
+    log_odds = mix.log_odds(guidance.weights, candidate.stored, candidate.asked, found)
     if candidate.known and not found:  # too far apart to be compared
         log_odds = max(log_odds, AS_STRANGERS)
     similarity = min(1.0, candidate.similarity if likeness is None else likeness.cosine)

@@ -5,9 +5,12 @@ import itertools
 import pytest
 
 from millrace.caches.decision import features
-from millrace.caches.decision.mix import probability, shipped
-from millrace.caches.guards import RULES, Kind, Question, judge
+from millrace.caches.decision.mix import before_networks, probability, shipped
+from millrace.caches.guards import RULES, Kind, Question, agree, judge
+from millrace.caches.learning.fitting import fitted
+from millrace.caches.learning.knowledge import log_odds_of
 from millrace.ports import Likeness
+from millrace.types import Lesson
 
 SURE, UNSURE = Likeness(0.97, 4.0), Likeness(0.85, -2.0)
 PAIRS = (
@@ -61,3 +64,64 @@ def test_every_soft_rule_has_been_weighed() -> None:
 def test_texts_that_are_compared_as_they_stand_need_no_weighing() -> None:
     a, b = Question.read("Wie alt ist der Papst?"), Question.read("wie alt ist der papst")
     assert probability(shipped()["alone"], a, b, judge(a, b), None) == 1
+
+
+AGREED = (
+    ("How do I reset my password?", "how can I reset my password"),
+    ("How do I boil an egg?", "please tell me how to boil an egg"),
+    ("What is the colour of Mars?", "what is the color of mars"),
+    ("Can cats eat tuna?", "can cats eat tuna"),
+)
+# Rules do not object to all of these, though answers differ, or may.
+DIFFERENT = (
+    ("How do I re-sign a contract?", "How do I resign a contract?"),
+    ("How do I build a green house?", "How do I build a greenhouse?"),
+    ("Where do they buy cars in bulk?", "Where should I buy cars in bulk?"),
+    ("How do people become homeless?", "How do I become homeless?"),
+    ("Who is for abortion?", "Who is in abortion?"),
+    ("What is inside a battery?", "What is on a battery?"),
+    ("What is a safe way to lose weight?", "What is the most effective way to lose weight?"),
+    ("What are other ways to log in?", "What are the best ways to log in?"),
+    ("Where should I get a tattoo?", "Where can I get a tattoo?"),
+    ("Might we colonize Mars?", "Can we colonize Mars?"),
+    ("Define inflation", "Explain inflation"),
+    ("List the planets", "Explain the planets"),
+    ("How do I run in a wall?", "How do I run into a wall?"),
+    ("Can I cancel in 14 days?", "Can I cancel within 14 days?"),
+    ("What makes honey?", "What causes honey?"),
+    ("What is the purpose of school?", "What does school do?"),
+    ("how do i become a cna", "how do i become a can"),
+    ("Should we eat, grandma?", "Should we eat grandma?"),
+    ("how do i get an aid", "how do i get AIDS"),
+    ("Could dinosaurs swim?", "Can dinosaurs swim?"),
+    ("How do I start the app?", "How do I start using the app?"),
+)
+
+
+@pytest.mark.parametrize("pair", AGREED)
+def test_what_has_the_same_words_needs_no_networks(pair: tuple[str, str]) -> None:
+    """It is then as likely as the stricter weights say, and becomes less so as they learn that it is not."""
+    a, b = map(Question.read, pair)
+    found = before_networks(a, b, judge(a, b))
+    networks, alone = shipped()["networks"], shipped()["alone"]
+    assert found is not None
+    known = alone.log_odds({name: value for name, value in found.items() if name != "agreed"})
+    assert networks.log_odds(found) == pytest.approx(known)
+    assert log_odds_of(networks.threshold) < known
+    learned = networks.changed(fitted([lesson(found)] * 100, [known] * 100, log_odds_of(networks.threshold)))
+    assert learned.log_odds(found) < known - 1
+
+
+@pytest.mark.parametrize("pair", DIFFERENT)
+def test_the_networks_are_asked_where_more_than_a_frame_differs(pair: tuple[str, str]) -> None:
+    a, b = map(Question.read, pair)
+    judgement = judge(a, b)
+    assert judgement.hard or before_networks(a, b, judgement) is None
+    assert not agree(b, a, judge(b, a))
+
+
+def lesson(found: dict[str, float]) -> Lesson:
+    """Return what a wrong hit teaches."""
+    return Lesson(
+        scope=b"s" * 32, tenant="t", asked_id="asked", entry_id="entry", features=found, log_ratio=-4.0, weight=1.0
+    )

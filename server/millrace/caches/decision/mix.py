@@ -11,10 +11,11 @@ from importlib.resources import files
 import msgspec
 
 from millrace.caches.decision import features
-from millrace.caches.guards import Judgement, Question
+from millrace.caches.guards import Judgement, Question, agree
 from millrace.ports import Comparer, Likeness
 
 FILE = "mix.json"
+AGREED = "agreed"  # a feature: what rules say more than networks where these are not asked; its shipped weight is 1
 SURE = 30.0  # log odds of what is certain
 _UNHEARD = -3.0  # weight of an objection that the weights were not trained with: it is as good as a hard one
 
@@ -71,31 +72,31 @@ def is_certain(a: Question, b: Question) -> bool:
     return a.verbatim is not None or b.verbatim is not None
 
 
+def before_networks(a: Question, b: Question, judgement: Judgement) -> dict[str, float] | None:
+    """Return the features of a pair for which the networks need not be asked; None if they must.
+
+    They would hardly say otherwise (`docs/semantic-cache.md`). With the shipped weights of the networks these features
+    give the log odds that the weights without networks do, and what is learned counts here too.
+    """
+    if is_certain(a, b):
+        return {}
+    if not agree(a, b, judgement):
+        return None
+    found = features.of_texts(a, b, judgement) | features.of_differences(judgement)
+    return found | {AGREED: shipped()["alone"].log_odds(found) - shipped()["networks"].log_odds(found)}
+
+
 def log_odds(weights: Weights, a: Question, b: Question, found: dict[str, float]) -> float:
-    """Return the log odds that one answer does for both, from their `features_of`."""
+    """Return the log odds that one answer does for both, from their `features_of` or those `before_networks`."""
     if is_certain(a, b):
         return SURE
     return weights.log_odds(found) if found else -SURE
 
 
-def before_networks(weights: Weights, a: Question, b: Question, judgement: Judgement) -> float:
-    """Return the log odds of a pair for which the networks need not be asked; `-SURE` if they must.
-
-    They would hardly say otherwise (`docs/semantic-cache.md`). `weights` are those of the networks; what was learned
-    since they were shipped counts here too.
-    """
-    if is_certain(a, b):
-        return SURE
-    if not judgement.is_agreed:
-        return -SURE
-    found = features.of_texts(a, b, judgement) | features.of_differences(judgement)
-    learned = weights.log_odds(found) - shipped()["networks"].log_odds(found)
-    return shipped()["alone"].log_odds(found) + learned
-
-
 def probability(weights: Weights, a: Question, b: Question, judgement: Judgement, likeness: Likeness | None) -> float:
     """Return the probability that one answer does for both. There must be no hard objection."""
     found = log_odds(weights, a, b, features_of(a, b, judgement, likeness))
-    if likeness is not None:
-        found = max(found, before_networks(weights, a, b, judgement))
+    before = None if likeness is None else before_networks(a, b, judgement)
+    if before is not None:
+        found = max(found, log_odds(weights, a, b, before))
     return round(features.logistic(found), 12)  # 0 and 1 of what is certain

@@ -1,6 +1,6 @@
 """Guards of the semantic cache: vectors find candidates, these rules judge them. Pure functions of text, no model."""
 
-from millrace.caches.guards.judgement import Judgement, Objection, judge
+from millrace.caches.guards.judgement import Judgement, Objection, agree, judge
 from millrace.caches.guards.pairing import Pair, Pairing
 from millrace.caches.guards.question import Question
 from millrace.caches.guards.rules import RULES, Kind, Rule
@@ -16,5 +16,6 @@ __all__ = [
     "Question",
     "Rule",
     "Word",
+    "agree",
     "judge",
 ]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from millrace.caches.guards import marks, numbers, order, polarity, questions
-from millrace.caches.guards.pairing import EQUAL, FORM, NUMBER_DIFFERS, SENSE, SHORT, TYPO, Pairing
+from millrace.caches.guards.pairing import FORM, NUMBER_DIFFERS, SENSE, SHORT, TYPO, Pairing
 from millrace.caches.guards.question import COMMAND, KEYWORDS, STRONG_WORDING, Question, verbatim_differs
 from millrace.caches.guards.siblings import siblings
 from millrace.caches.guards.vocabulary import alike as alike_in_spelling
@@ -169,11 +169,12 @@ def _turned(said: Said | None) -> Said | None:
 
 
 def reversing(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
-    """Find a word that reverses the question, such as avoid, in one text only."""
-    left, right = ([word for word in rest if not polarity.REVERSING.isdisjoint(word.lemmas)] for rest in pairing.rest)
-    if left and right:
-        return None
-    return (left[0].text, "") if left else ("", right[0].text) if right else None
+    """Find a word that reverses the question, such as avoid, or says that it is partly so, in one text only."""
+    for kind in (polarity.REVERSING, polarity.PARTLY):
+        left, right = ([word for word in rest if not kind.isdisjoint(word.lemmas)] for rest in pairing.rest)
+        if bool(left) != bool(right):
+            return (left[0].text, "") if left else ("", right[0].text)
+    return None
 
 
 def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
@@ -443,9 +444,9 @@ def tense_unclear(a: Question, b: Question, _pairing: Pairing) -> Said | None:
 
 
 def capital(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    """Find a word that only one text writes as a name; of two forms of a word also where no capitals are written."""
-    pairs = ((a.words[pair.left], b.words[pair.right], pair.how == EQUAL) for pair in pairing.pairs)
-    return _first((x.text, y.text) for x, y, same in pairs if x.named != y.named and (x.plain or y.plain or not same))
+    """Find a word that only one text writes as a name."""
+    pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how == "equal")
+    return _first((x.text, y.text) for x, y in pairs if x.named != y.named and (x.plain or y.plain))
 
 
 def voice(a: Question, b: Question, pairing: Pairing) -> Said | None:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from millrace.caches.guards.checks import Said
-from millrace.caches.guards.pairing import EQUAL, Pairing, pair
+from millrace.caches.guards.pairing import Pairing, pair
 from millrace.caches.guards.question import Question
 from millrace.caches.guards.rules import TEXT_RULES, WORD_RULES, Kind, Rule
+from millrace.caches.guards.words import listed, spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,17 @@ class Judgement:
         """All of them, the hard ones first."""
         return self.hard + self.soft
 
-    @property
-    def is_agreed(self) -> bool:
-        """Whether nothing objects, and both texts have the same words but for what has no meaning of its own."""
-        pairing = self.pairing
-        is_same = all(pair.how == EQUAL for pair in pairing.pairs) and not any(pairing.rest)
-        return is_same and bool(pairing.pairs) and not self.objections
+
+# Of these words one text may have more than the other, and still ask the same if no rule objects.
+_FRAMES = listed(
+    "do does can how what which is are am the a an i you to of way ways method best please tell me us know just"
+)
+
+
+def agree(a: Question, b: Question, judgement: Judgement) -> bool:
+    """Whether two texts have the same words in the same order, but for the words of frames, and nothing objects."""
+    left, right = ([spelled(word) for word in each.plain if word not in _FRAMES] for each in (a, b))
+    return not judgement.objections and bool(left) and left == right and a.clauses == b.clauses
 
 
 def judge(a: Question, b: Question, *, fully: bool = False) -> Judgement:

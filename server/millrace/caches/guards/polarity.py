@@ -9,11 +9,9 @@ from millrace.caches.guards.words import CLAUSAL, lemmas, listed
 NEGATIONS = listed(
     "not no never none without neither nor nobody nothing nowhere hardly barely scarcely unless lack lacking lacks non"
 ) | {CLAUSAL}
-# A verb that reverses what follows it: "what to avoid eating" is not "what to eat". What is partly so is not so either.
-REVERSING = listed(
-    "avoid prevent stop quit refuse fail cease lack exclude except skip "
-    "partly partially incompletely almost nearly halfway"
-)
+# A verb that reverses what follows it: "what to avoid eating" is not "what to eat".
+REVERSING = listed("avoid prevent stop quit refuse fail cease lack exclude except skip")
+PARTLY = listed("partly partially incompletely almost nearly halfway")  # what is partly so is not so
 _PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "anti", "a")
 # Prefixes of which either may begin the same word: introvert, extrovert.
 _RIVAL_PREFIXES = [

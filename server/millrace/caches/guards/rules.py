@@ -467,7 +467,7 @@ WORD_RULES = (
         Kind.SOFT,
         "only one is written as a name",
         checks.capital,
-        objects=(("How do I polish shoes?", "How do I Polish shoes?"), ("how do i get an aid", "how do i get AIDS")),
+        objects=(("How do I polish shoes?", "How do I Polish shoes?"),),
         agrees=(("What does NASA do?", "what does nasa do"),),
     ),
     WordRule(

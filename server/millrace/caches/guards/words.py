@@ -123,15 +123,15 @@ def _plain(written: str) -> str:
 # Slips of the keys in grammar words, which `vocabulary` cannot know from a name.
 _SLIPS = {
     **dict.fromkeys(("teh", "hte", "thw", "tje"), "the"),
-    **dict.fromkeys(("waht", "whta", "wht", "wat"), "what"),
+    **dict.fromkeys(("waht", "whta", "wht"), "what"),
     **dict.fromkeys(("hwo", "hpw", "hoow"), "how"),
-    **dict.fromkeys(("adn", "nad"), "and"),
+    **dict.fromkeys(("adn",), "and"),
     **dict.fromkeys(("wich", "whcih", "wihch"), "which"),
     **dict.fromkeys(("becuase", "becasue", "cuz", "coz"), "because"),
     **dict.fromkeys(("wehn", "whne"), "when"),
     **dict.fromkeys(("whre", "wher", "wehre"), "where"),
     **dict.fromkeys(("shoud", "shuold", "shold"), "should"),
-    **dict.fromkeys(("cna", "acn"), "can"),
+    **dict.fromkeys(("acn",), "can"),
     **dict.fromkeys(("taht", "thta"), "that"),
     **dict.fromkeys(("wiht", "wtih"), "with"),
     **dict.fromkeys(("deos", "doez"), "does"),
