@@ -90,8 +90,8 @@ class Decider:
     ) -> Chosen | SemanticMiss | list[Candidate]:
         """Return the choice among candidates, the best first; or those that are still to be compared with the question.
 
-        There must be one. A number is how similar the vectors are, or how well the tokens are aligned. The first one
-        that is known well enough to have the same answer, or that the rules are sure enough of, needs no comparing.
+        There must be one. A number is how similar the vectors are, or how well the tokens are aligned. What verdicts or
+        rules are sure enough of needs no comparing: the one that verdicts speak for most, or else the first.
         """
         question = self._read(text)
         objections: list[tuple[str, str]] = []  # as it is shown, and by its rule alone
@@ -132,14 +132,11 @@ class Decider:
         return _Weighed(candidate, log_odds + candidate.known, found or {}, min(1.0, candidate.similarity))
 
     def _is_far(self, candidate: Candidate) -> bool:
-        """Whether the networks need not be asked. About what was judged before they are."""
-        if (
-            not (self._compares and self._aligns)
-            or candidate.known
-            or mix.is_certain(candidate.stored, candidate.asked)
-        ):
+        """Whether the networks need not be asked: so little is alike. Where verdicts speak, they are."""
+        stored, asked = candidate.stored, candidate.asked
+        if not (self._compares and self._aligns) or candidate.known or mix.is_certain(stored, asked):
             return False
-        return features.is_far(candidate.stored, candidate.asked, candidate.judgement, candidate.similarity)
+        return features.is_far(stored, asked, candidate.judgement, candidate.similarity)
 
     def compared(
         self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None], guidance: Guidance
