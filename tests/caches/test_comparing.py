@@ -284,6 +284,24 @@ async def test_what_leaves_too_much_out_is_not_compared(
     miss = await cache.find(SCOPE, "What is the best pot for a dying olive branch?")
     assert isinstance(miss, SemanticMiss)
     assert (miss.kind == TOO_FAR, bool(comparer.asked)) == (not is_asked, is_asked), miss
+    assert len(miss.near) == 1  # evidence looks whether both have one answer
+    await cache.close()
+
+
+async def test_what_is_near_is_compared_and_what_is_far_is_told_too(database: SqliteDatabase) -> None:
+    comparer = Scripted(0.5)
+    cache = cache_of(database, Hashing(), Aligned(0.7), comparer)
+    near, far = (
+        "What is the best sort of soil for a young olive tree?",
+        "What is the best pot for a dying olive branch?",
+    )
+    for question in (far, near):
+        cache.store(SCOPE, "tenant", question, answer("So."))
+    await stored(cache)
+    miss = await cache.find(SCOPE, "What is the best soil for a young olive tree?")
+    assert isinstance(miss, SemanticMiss)
+    assert [others for _, others in comparer.asked] == [[near]]
+    assert {each.question for each in miss.near} == {near, far}
     await cache.close()
 
 

@@ -5,7 +5,7 @@ reason against it comes out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from millrace.caches.decision import features, mix
 from millrace.caches.decision.features import logistic
@@ -41,6 +41,7 @@ class Candidate:
     asked: Question
     judgement: Judgement
     known: float  # by how much verdicts change its log odds
+    is_far: bool  # so little is alike that networks need not compare it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +106,19 @@ class Decider:
                 hard = judgement.hard[0]
                 objections.append((shown_objection(hard, question, text), RULES[hard.rule].reason))
                 continue
-            candidate = Candidate(entry, similarity, stored, question, judgement, guidance.known(entry.id))
+            known = guidance.known(entry.id)
+            is_far = not known and self._is_far(stored, question, judgement, similarity)
+            candidate = Candidate(entry, similarity, stored, question, judgement, known, is_far)
             weighed = self._uncompared(candidate, guidance)
             if weighed.log_odds >= guidance.needed and (sure is None or weighed.log_odds > sure.log_odds):
                 sure = weighed
             if sure is not None and not candidate.known:
                 break  # those that verdicts speak for come first
-            if self._is_far(candidate):
-                objections.append((TOO_FAR, TOO_FAR))
-            else:
-                judged.append(candidate)
+            judged.append(candidate)
         if sure is not None:
             return _choice([sure], guidance, text)
         if judged:
-            return judged if self._compares else self.compared(text, judged, [None] * len(judged), guidance)
+            return self._to_compare(text, judged, guidance)
         nearest, (shown, kind) = candidates[0][0], objections[0]
         return SemanticMiss(reason=f"near ({nearest:.2f}), but {shown}", similarity=nearest, kind=kind)
 
@@ -131,17 +131,29 @@ class Decider:
             log_odds = max(log_odds, AS_STRANGERS)
         return _Weighed(candidate, log_odds + candidate.known, found or {}, min(1.0, candidate.similarity))
 
-    def _is_far(self, candidate: Candidate) -> bool:
-        """Whether the networks need not be asked: so little is alike. Where verdicts speak, they are."""
-        stored, asked = candidate.stored, candidate.asked
-        if not (self._compares and self._aligns) or candidate.known or mix.is_certain(stored, asked):
+    def _is_far(self, stored: Question, asked: Question, judgement: Judgement, aligned: float) -> bool:
+        if not (self._compares and self._aligns) or mix.is_certain(stored, asked):
             return False
-        return features.is_far(stored, asked, candidate.judgement, candidate.similarity)
+        return features.is_far(stored, asked, judgement, aligned)
+
+    def _to_compare(
+        self, text: str, judged: list[Candidate], guidance: Guidance
+    ) -> Chosen | SemanticMiss | list[Candidate]:
+        """Return what is to be compared, or what follows where nothing is."""
+        is_far = all(candidate.is_far for candidate in judged)
+        if self._compares and not is_far:
+            return judged
+        found = self.compared(text, judged, [None] * len(judged), guidance)
+        if not is_far or isinstance(found, Chosen):
+            return found
+        return replace(found, reason=f"near ({judged[0].similarity:.2f}), but {TOO_FAR}", kind=TOO_FAR)
 
     def compared(
         self, text: str, judged: Sequence[Candidate], likenesses: Sequence[Likeness | None], guidance: Guidance
     ) -> Chosen | SemanticMiss:
         """Return the likeliest of the candidates, if it is likely enough. There is a likeness for each, or None.
+
+        That of one that is far does not count.
 
         This may be called from any thread.
         """
@@ -150,6 +162,8 @@ class Decider:
 
 
 def _weigh(candidate: Candidate, likeness: Likeness | None, guidance: Guidance) -> _Weighed:
+    if candidate.is_far:
+        return _Weighed(candidate, -mix.SURE, {}, min(1.0, candidate.similarity))
     found = mix.features_of(candidate.stored, candidate.asked, candidate.judgement, likeness)
     log_odds = mix.log_odds(guidance.weights, candidate.stored, candidate.asked, found)
     if candidate.known and not found:  # too far apart to be compared
