@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from millrace.caches.decision import features
-from millrace.caches.decision.mix import is_certain, probability, shipped
+from millrace.caches.decision.mix import probability, shipped
 from millrace.caches.decision.verifier import Verifier
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
@@ -91,7 +91,7 @@ def objection(pair: Pair, embedder: Embedder, finder: Finder | None, networks: N
         return judgement.hard[0].reason
     if finder is not None:
         (aligned,) = finder.align(finder.tokens(pair.b), [finder.tokens(pair.a)])
-        if aligned < finder.least or (not is_certain(a, b) and features.is_far(a, b, judgement, aligned)):
+        if aligned < finder.least or features.is_far(a, b, judgement, aligned):
             return f"not aligned ({aligned:.2f})"
     weights = shipped()["networks" if networks else "alone"]
     likeness = None if networks is None else networks.likeness(pair)

@@ -76,7 +76,7 @@ class Decider:
         `compares` says that candidates without a hard objection are compared by networks, which the weights expect;
         `aligns`, that candidates come with their alignment.
         """
-        self._compares, self._aligns = compares, aligns
+        self._compares, self._spares = compares, compares and aligns  # the networks what is far
         self._read = Recent(Question.read, recent)
         # Of a question: None, or why its answer is for this request only.
         self.reusable = Recent(reusable, recent)
@@ -107,7 +107,7 @@ class Decider:
                 objections.append((shown_objection(hard, question, text), RULES[hard.rule].reason))
                 continue
             known = guidance.known(entry.id)
-            is_far = not known and self._is_far(stored, question, judgement, similarity)
+            is_far = self._spares and not known and features.is_far(stored, question, judgement, similarity)
             candidate = Candidate(entry, similarity, stored, question, judgement, known, is_far)
             weighed = self._uncompared(candidate, guidance)
             if weighed.log_odds >= guidance.needed and (sure is None or weighed.log_odds > sure.log_odds):
@@ -130,11 +130,6 @@ class Decider:
         if candidate.known:
             log_odds = max(log_odds, AS_STRANGERS)
         return _Weighed(candidate, log_odds + candidate.known, found or {}, min(1.0, candidate.similarity))
-
-    def _is_far(self, stored: Question, asked: Question, judgement: Judgement, aligned: float) -> bool:
-        if not (self._compares and self._aligns) or mix.is_certain(stored, asked):
-            return False
-        return features.is_far(stored, asked, judgement, aligned)
 
     def _to_compare(
         self, text: str, judged: list[Candidate], guidance: Guidance

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from millrace.caches.decider import TOO_FAR
 from millrace.caches.decision import features
-from millrace.caches.decision.mix import is_certain, probability, weights_for
+from millrace.caches.decision.mix import probability, weights_for
 from millrace.caches.guards import Judgement, Question, judge
 from millrace.caches.reusable import reusable
 from millrace.ports import Aligner, Comparer, Embedder, Likeness
@@ -91,7 +91,7 @@ class PairJudge:
         refused = tuple(f"{side}: {reason}" for side, text in sides if (reason := reusable(text)) is not None)
         left, right = Question.read(stored), Question.read(asked)
         judgement = judge(left, right, fully=True)
-        not_found = self._not_found(stored, asked) or self._too_far(stored, asked, left, right, judgement)
+        not_found = self._not_found(stored, asked, left, right, judgement)
         objections = (*([] if not_found is None else [not_found]), *_told(judgement))
         return _Read(stored, asked, refused, objections, (left, right), judgement)
 
@@ -106,31 +106,22 @@ class PairJudge:
             threshold=self.threshold,
         )
 
-    def _not_found(self, stored: str, asked: str) -> Objection | None:
-        """Say whether the stored question would not even be looked at."""
+    def _not_found(self, stored: str, asked: str, a: Question, b: Question, judgement: Judgement) -> Objection | None:
+        """Say whether the stored question would not even be looked at, or not be compared."""
         cosine = float(self.embedder.embed(stored) @ self.embedder.embed(asked))
         if cosine < self.embedder.threshold:
             reason = f"too far apart to be looked at ({cosine:.2f}, below {self.embedder.threshold:.2f})"
             return Objection(rule=NOT_FOUND, reason=reason, is_hard=True)
-        aligned = self._aligned(stored, asked)
-        if self._aligner is None or aligned >= self._aligner.least:
-            return None
-        reason = f"{TOO_FAR} ({aligned:.2f}, below {self._aligner.least:.2f})"
-        return Objection(rule=NOT_FOUND, reason=reason, is_hard=True)
-
-    def _too_far(self, stored: str, asked: str, a: Question, b: Question, judgement: Judgement) -> Objection | None:
-        """Say whether the networks would not be asked about a pair that no hard rule objects to."""
-        if self._aligner is None or self._comparer is None or judgement.hard or is_certain(a, b):
-            return None
-        is_far = features.is_far(a, b, judgement, self._aligned(stored, asked))
-        return Objection(rule=NOT_FOUND, reason=TOO_FAR, is_hard=True) if is_far else None
-
-    def _aligned(self, stored: str, asked: str) -> float:
-        """Return how well the tokens of two texts are aligned; 1 where nothing aligns them."""
         if self._aligner is None:
-            return 1.0
+            return None
         (aligned,) = self._aligner.align(self._aligner.tokens(asked), [self._aligner.tokens(stored)])
-        return aligned
+        if aligned < self._aligner.least:
+            reason = f"{TOO_FAR} ({aligned:.2f}, below {self._aligner.least:.2f})"
+        elif self._comparer is not None and not judgement.hard and features.is_far(a, b, judgement, aligned):
+            reason = TOO_FAR
+        else:
+            return None
+        return Objection(rule=NOT_FOUND, reason=reason, is_hard=True)
 
 
 def _told(judgement: Judgement) -> Iterable[Objection]:

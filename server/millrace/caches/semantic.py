@@ -394,16 +394,17 @@ class SqliteSemanticCache:
             deadline.reschedule(asyncio.get_running_loop().time() + max(self._deadline_s, _STARTING_S))
         guidance, by = self._guidance(scope, text, tenant), _end_of(deadline)
         near, far = ([each for each in candidates if each.is_far is is_far] for is_far in (False, True))
-        likenesses: list[Likeness | None] = []
+        likenesses: list[Likeness] = []
         # Of those that are served most are the first one, and comparing all takes twice as long.
         for part in filter(None, (near[:1], near[1:])):
             stored = [each.entry.question for each in part]
             compared = await asyncio.wrap_future(self._comparer.compare(text, stored, by))
             likenesses += compared
-            judged = self._decider.compared(text, near[: len(likenesses)], likenesses, guidance)
+            known = [*likenesses, *(None for _ in far)]
+            judged = self._decider.compared(text, [*near[: len(likenesses)], *far], known, guidance)
             if isinstance(judged, Chosen):
-                return judged
-        return self._decider.compared(text, [*near, *far], [*likenesses, *(None for _ in far)], guidance)
+                break
+        return judged
 
     def _guidance(self, scope: bytes, text: str, tenant: str) -> Guidance:
         return self._knowledge.guidance(tenant, scope, entry_id(scope, text))

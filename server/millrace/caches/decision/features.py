@@ -6,7 +6,7 @@ Each is about 1 where it says something, and 0 where it says nothing. The order 
 import math
 import zlib
 
-from millrace.caches.guards import Judgement, Question
+from millrace.caches.guards import Judgement, Pairing, Question
 from millrace.caches.guards.pairing import EQUAL
 from millrace.ports import Likeness
 
@@ -22,10 +22,16 @@ _BUCKETS = 1 << 20  # for words that differ: none is kept as it is
 def is_far(a: Question, b: Question, judgement: Judgement, aligned: float) -> bool:
     """Whether so little is alike, for this alignment, that the networks would not serve it: 99.6 % of that is nearer.
 
-    It was fitted on what they say of pairs that no hard rule objects to (`docs/semantic-cache.md`).
+    It was fitted on what they say of pairs that no hard rule objects to (`docs/semantic-cache.md`). Texts that are
+    compared as they stand have no pairing, and are never far.
     """
-    rest, words = sum(map(len, judgement.pairing.rest)), len(a.words) + len(b.words)
-    return aligned + _LEEWAY < _LEFT_OUT * rest / max(words, 1) + _REPLACED * len(judgement.pairing.replaced)
+    pairing = judgement.pairing
+    return aligned + _LEEWAY < _LEFT_OUT * _left_out(a, b, pairing) + _REPLACED * len(pairing.replaced)
+
+
+def _left_out(a: Question, b: Question, pairing: Pairing) -> float:
+    """Return the share of the words of both that have no pair."""
+    return sum(map(len, pairing.rest)) / max(len(a.words) + len(b.words), 1)
 
 
 def of_texts(a: Question, b: Question, judgement: Judgement) -> dict[str, float]:
@@ -44,7 +50,7 @@ def of_texts(a: Question, b: Question, judgement: Judgement) -> dict[str, float]
         "added": min(len(pairing.left) + len(pairing.right), 4) / 2,
         "added to one side": float(bool(pairing.left) != bool(pairing.right)),
         "rare left out": min(sum(not word.common for word in left_out), 2) / 2,
-        "left out": len(left_out) / max(sum(words), 1),
+        "left out": _left_out(a, b, pairing),
         "lengths": abs(words[0] - words[1]) / max(*words, 1),
         "short": float(max(words) < _FEW),
         "long": float(min(words) > _SOME),
