@@ -69,6 +69,7 @@ async def gateway(folder: Path, api: str, url: str) -> AsyncIterator[Gateway]:
     """Run one whose small and large model are of this API, at this URL. The folder gets its database and its log."""
     settings = {"MILLRACE__SERVER__DATA_DIR": str(folder), "MILLRACE__SERVER__PORT": str(ITS_PORT)}
     settings["MILLRACE__FUNNEL__STRATEGY"] = "cascade"  # `auto` would put a session whose tool has failed elsewhere
+    settings["MILLRACE__EVIDENCE__DOLLARS_PER_DAY"] = "0"  # a summary could be asked of the large model too, by chance
     for name in ("SMALL", "LARGE"):
         model = f"MILLRACE__MODELS__{name}__"
         settings |= {f"{model}UPSTREAM": api, f"{model}BASE_URL": url, f"{model}CONTEXT_WINDOW": WINDOW}

@@ -38,6 +38,7 @@ async def shipped() -> AsyncIterator[tuple[str, AgentModel]]:
     """Run a server with the configuration as it is shipped, but for its addresses; both models are the same."""
     configuration = tomllib.loads((REPOSITORY / "millrace.toml").read_text("utf-8"))
     configuration["server"] |= {"port": 0, "data_dir": ":memory:"}
+    configuration["evidence"]["dollars_per_day"] = "0"  # nothing is asked again by chance
     async with agent_model() as model:
         configuration["models"]["small"]["base_url"] = configuration["models"]["large"]["base_url"] = model.url
         async with serving(configuration) as url:
@@ -200,6 +201,7 @@ async def test_a_session_with_a_model_of_the_same_api(name: str) -> None:
 
     configuration = tomllib.loads((REPOSITORY / "millrace.toml").read_text("utf-8"))
     configuration["server"] |= {"port": 0, "data_dir": ":memory:"}
+    configuration["evidence"]["dollars_per_day"] = "0"  # nothing is asked again by chance
     async with responding(turn) as server:
         for tier in ("small", "large"):
             configuration["models"][tier] |= {"upstream": "responses", "base_url": server.url}

@@ -48,6 +48,7 @@ async def shipped() -> AsyncIterator[Running]:
     """Run a server with the configuration as it is shipped, but for its addresses."""
     configuration = tomllib.loads((REPOSITORY / "millrace.toml").read_text("utf-8"))
     configuration["server"] |= {"port": 0, "data_dir": ":memory:"}
+    configuration["evidence"]["dollars_per_day"] = "0"  # nothing is asked again by chance
     async with Simulator(without_delays(SMALL)) as small, Simulator(without_delays(LARGE)) as large:
         configuration["models"]["small"]["base_url"] = small.base_url
         configuration["models"]["large"]["base_url"] = large.base_url
