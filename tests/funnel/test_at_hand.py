@@ -1,7 +1,7 @@
 """The deadline: what is given while the large model is still asked, and what is not."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from millrace.funnel import at_hand
+from millrace.funnel.checks.judge import _of_text, of_beginnings
 from millrace.funnel.checks.table import CHECKS
 from millrace.funnel.facts import Revised, Routed
 from millrace.funnel.response_log import ResponseLog
@@ -25,9 +26,19 @@ IN_TIME_S = 1.5  # by which the small model has answered, on a busy machine too
 
 
 @pytest.fixture(autouse=True)
-def a_check_of_whole_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_check_of_whole_answers() -> Iterator[None]:
     """One that fails at its beginning is not waited for, so that nothing would be at hand."""
-    monkeypatch.setitem(CHECKS, "unsure", replace(CHECKS["unsure"], of_a_beginning=None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CHECKS, "unsure", replace(CHECKS["unsure"], of_a_beginning=None))
+        forget_the_lists_of_checks()
+        yield
+    forget_the_lists_of_checks()
+
+
+def forget_the_lists_of_checks() -> None:
+    """Lists are kept by the names of their checks, whatever these are."""
+    for kept in (of_beginnings, _of_text):
+        kept.cache_clear()
 
 
 @asynccontextmanager
