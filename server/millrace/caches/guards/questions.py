@@ -6,7 +6,7 @@ Works on tokens joined by single spaces. A question word that has been read is m
 import re
 from itertools import pairwise
 
-from millrace.caches.guards.phrases import Groups, grouped
+from millrace.caches.guards.phrases import grouped, replaced
 from millrace.caches.guards.words import listed
 
 _ME = r"(?: (?:me|us))?"
@@ -37,9 +37,6 @@ _MATHS = (
 )
 
 # Applied in order: politeness first, then whole frames, then single words.
-_SPACES = re.compile(r" +")
-
-
 _POLITE_PATTERNS = (
     (rf"^(?:(?:{_HELLO})(?: [,.]| -)* )+", ""),
     (r"[ ,.]+(?:please|thanks|thank you|cheers|thx)(?: (?:in advance|so much|a lot))?(?=[ ,.]*$)", ""),
@@ -204,24 +201,12 @@ _PRESENT = frozenset({"is", "are", "am", "do", "does"})
 
 def without_politeness(text: str) -> str:
     """Remove greetings, thanks and `can you tell me`, which no answer depends on."""
-    return _replaced(_POLITE, text)
+    return replaced(_POLITE, text)
 
 
 def read(text: str) -> str:
     """Replace the frame of a question by one marked word: `?how` for `what is the best way to`."""
-    return _replaced(_FRAMES, text)
-
-
-def _replaced(groups: Groups, text: str) -> str:
-    is_tidy = False
-    for any_of_them, frames in groups:
-        if is_tidy and any_of_them.search(text) is None:
-            continue
-        for pattern, replacement in frames:
-            text, found = pattern.subn(replacement, text)
-            if found or not is_tidy:
-                text, is_tidy = _SPACES.sub(" ", text).strip(), True
-    return text
+    return replaced(_FRAMES, text)
 
 
 def kinds(tokens: list[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ may stand for `produce` and for `cook`, but `cook` not for `produce`.
 import re
 from functools import lru_cache
 
-from millrace.caches.guards.phrases import grouped
+from millrace.caches.guards.phrases import grouped, replaced
 from millrace.caches.guards.words import CLAUSAL, NAME, lemmas, spelled
 
 _SAME = """
@@ -166,8 +166,4 @@ def _groups(index: dict[str, frozenset[int]], forms: frozenset[str]) -> frozense
 
 def one_word(text: str) -> str:
     """Replace phrases of the same meaning by one word; `text` is tokens joined by single spaces."""
-    for any_of_them, phrases in _PHRASES:
-        if any_of_them.search(text) is not None:
-            for pattern, replacement in phrases:
-                text = pattern.sub(replacement, text)
-    return text
+    return replaced(_PHRASES, text)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from millrace.caches.reusable.reading import Sentence
 
@@ -20,8 +21,8 @@ class Rule:
     name: str
     reason: str
     words: frozenset[str]  # without one of them the pattern is not tried
-    pattern: re.Pattern[str]
-    unless: re.Pattern[str] | None
+    pattern: str
+    unless: str  # empty if nothing is
     general: bool  # it reads general questions and statements too
     moods: frozenset[str]  # it reads only sentences of these moods; of all, if empty
     refused: tuple[str, ...]
@@ -33,9 +34,9 @@ class Rule:
             return False
         if self.moods and sentence.mood not in self.moods:
             return False
-        if not self.pattern.search(sentence.rest):
+        if not _compiled(self.pattern).search(sentence.rest):
             return False
-        if self.unless is not None and self.unless.search(sentence.rest):
+        if self.unless and _compiled(self.unless).search(sentence.rest):
             return False
         return self.reason != DONE or bool(sentence.mood) or not _PROGRAMS.search(sentence.rest)
 
@@ -53,13 +54,12 @@ def rule(  # noqa: PLR0913 - one for each column of the table
     kept: tuple[str, ...],
 ) -> Rule:
     """Return a rule of the table. Without a pattern, one of its words is enough."""
-    excepted = re.compile(unless) if unless else None
     return Rule(
         name,
         reason,
         frozenset(words.split()),
-        re.compile(pattern),
-        excepted,
+        pattern,
+        unless,
         general,
         frozenset(moods.split()),
         refused,
@@ -81,6 +81,12 @@ def deed(
         pattern += rf".*?\b(?:{_either(objects)})s?\b"
     excepted = rf"\b(?:{_either(unless)})s?\b" if unless else ""
     return rule(name, DONE, verbs, pattern, unless=excepted, refused=refused, kept=kept)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern when a sentence first needs it: few are ever needed, and all would take 0.1 s."""
+    return re.compile(pattern)
 
 
 def _either(phrases: str) -> str:

@@ -6,6 +6,7 @@ contains or quotes such words ("'I don't know' in French is ...") does not match
 
 import re
 from collections.abc import Iterable
+from functools import cached_property
 
 from millrace.funnel.checks.growing import begun, sure
 
@@ -62,21 +63,37 @@ _MAY_BEGIN = re.compile(rf"(?is:\W*+(?:{_FIRST_TWO}))")
 
 
 class Openings:
-    """Ways in which an answer may begin, and what can be said of an answer while it grows."""
+    """Ways in which an answer may begin, and what can be said of an answer while it grows.
+
+    What is derived from its pattern takes long to compile, and is when an answer first needs it: most begin otherwise.
+    """
 
     def __init__(self, phrases: Iterable[str]) -> None:
-        pattern = f"(?i:{_LEAD}(?:{'|'.join(phrases)}))"
-        self._whole = re.compile(pattern)
-        self._sure = sure(pattern)
-        self._begun = begun(pattern)
+        self._pattern = f"(?i:{_LEAD}(?:{'|'.join(phrases)}))"
+
+    @cached_property
+    def _whole(self) -> re.Pattern[str]:
+        return re.compile(self._pattern)
+
+    @cached_property
+    def _sure(self) -> re.Pattern[str]:
+        return sure(self._pattern)
+
+    @cached_property
+    def _begun(self) -> re.Pattern[str]:
+        return begun(self._pattern)
 
     def begin(self, text: str, *, is_whole: bool = True) -> bool:
         """Whether a text begins in such a way; if it is not whole, whether it does however it goes on."""
-        return _match(self._whole if is_whole else self._sure, text)
+        head = _matched(text)
+        return head is not None and (self._whole if is_whole else self._sure).match(head) is not None
 
     def may_begin(self, text: str) -> bool:
         """Whether a text that goes on may still come to begin in such a way. It takes some 0.02 ms."""
-        return len(text) < _HEAD and (not text.strip() or _match(self._begun, text))
+        if len(text) >= _HEAD:
+            return False
+        head = _matched(text)
+        return not text.strip() or (head is not None and self._begun.match(head) is not None)
 
 
 REFUSAL = Openings(_REFUSALS)
@@ -93,8 +110,9 @@ def is_unsure(text: str, *, is_whole: bool = True) -> bool:
     return DOUBT.begin(text, is_whole=is_whole)
 
 
-def _match(pattern: re.Pattern[str], text: str) -> bool:
+def _matched(text: str) -> str | None:
+    """Return what is matched of a text: its beginning, as it is typed in ASCII; None if it begins as none does."""
     head = text[:_HEAD]
     if not head.isascii() or "`" in head:
         head = head.translate(_APOSTROPHES)
-    return _MAY_BEGIN.match(head) is not None and _QUOTE.match(head) is None and pattern.match(head) is not None
+    return head if _MAY_BEGIN.match(head) is not None and _QUOTE.match(head) is None else None
