@@ -3,33 +3,23 @@
 import click
 
 from millrace import __version__
-from millrace.cli.budgets import budgets
-from millrace.cli.cache import cache
-from millrace.cli.calibrate import calibrate
-from millrace.cli.db import db
-from millrace.cli.demo import demo
-from millrace.cli.doctor import doctor
-from millrace.cli.evidence import evidence
-from millrace.cli.explain import explain
-from millrace.cli.init import init
-from millrace.cli.keys import keys
-from millrace.cli.ledger import ledger
-from millrace.cli.ledger_export import export
-from millrace.cli.levers import levers
-from millrace.cli.reload import reload
-from millrace.cli.replay import replay
-from millrace.cli.router import router
-from millrace.cli.serve import check_config, serve
-from millrace.cli.sessions import sessions
-from millrace.cli.simulate import simulate
-from millrace_client.__main__ import ask
-from millrace_client.batch.command import batch
-from millrace_client.chat.command import chat
+from millrace.cli.by_name import CommandsByName
 from millrace_client.commands import CONTEXT
-from millrace_client.load.command import load
+
+_OWN = (
+    "budgets cache calibrate db demo doctor evidence explain init keys ledger levers reload replay router serve"
+    " sessions simulate"
+)
+COMMANDS = {name: f"millrace.cli.{name}:{name}" for name in _OWN.split()} | {
+    "ask": "millrace_client.__main__:ask",
+    "batch": "millrace_client.batch.command:batch",
+    "chat": "millrace_client.chat.command:chat",
+    "check-config": "millrace.cli.serve:check_config",
+    "load": "millrace_client.load.command:load",
+}
 
 
-@click.group(invoke_without_command=True, context_settings=CONTEXT)
+@click.group(cls=CommandsByName, places=COMMANDS, invoke_without_command=True, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="millrace")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -40,34 +30,6 @@ def main(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
-
-for command in (
-    ask,
-    batch,
-    budgets,
-    cache,
-    calibrate,
-    chat,
-    check_config,
-    db,
-    demo,
-    doctor,
-    evidence,
-    explain,
-    init,
-    keys,
-    ledger,
-    levers,
-    load,
-    reload,
-    replay,
-    router,
-    serve,
-    sessions,
-    simulate,
-):
-    main.add_command(command)
-ledger.add_command(export)
 
 if __name__ == "__main__":
     main()

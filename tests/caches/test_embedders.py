@@ -124,8 +124,8 @@ def test_one_thread_for_the_maths() -> None:
     """The server's numpy starts no threads of its own, unless the operator says so; a client loads no numpy at all."""
     program = "import os, sys; import {0}; print('numpy' in sys.modules, os.environ.get('OPENBLAS_NUM_THREADS'))"
     for module, operator, printed in (
-        ("millrace.__main__", {}, "True 1"),
-        ("millrace.__main__", {"OPENBLAS_NUM_THREADS": "2"}, "True 2"),
+        ("millrace.cli.serve", {}, "True 1"),
+        ("millrace.cli.serve", {"OPENBLAS_NUM_THREADS": "2"}, "True 2"),
         ("millrace_client.__main__", {}, "False None"),
     ):
         environment = {"PYTHONPATH": f"{REPOSITORY / 'server'}:{REPOSITORY / 'client'}"} | operator

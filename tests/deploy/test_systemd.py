@@ -63,8 +63,8 @@ def test_it_starts_a_command_that_exists() -> None:
     program, *words = shlex.split(unit()["Service"]["ExecStart"])
     assert Path(program).is_absolute()
     assert Path(program).name == "millrace"
-    command = main.commands[words[0]]
-    assert isinstance(command, click.Command)
+    command = main.get_command(click.Context(main), words[0])
+    assert command is not None
     command.make_context("serve", [*words[1:-1], str(REPOSITORY / "millrace.toml")])
 
 

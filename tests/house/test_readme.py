@@ -216,8 +216,11 @@ def test_a_command_and_its_options_exist(line: str) -> None:
     call, _, remark = line.partition(" # ")
     words = [*shlex.split(call)[1:], *remark.split()]
     command: click.Command = main
-    while isinstance(command, click.Group) and words and words[0] in command.commands:
-        command = command.commands[words.pop(0)]
+    while isinstance(command, click.Group) and words:
+        if (found := command.get_command(click.Context(command), words[0])) is None:
+            break
+        command = found
+        words.pop(0)
     assert not isinstance(command, click.Group) or command.invoke_without_command, line
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     given = {word.partition("=")[0].rstrip(",:;") for word in words if re.match(r"--\w", word)}

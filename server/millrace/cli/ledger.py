@@ -19,6 +19,7 @@ from rich.text import Text
 from millrace import assembly
 from millrace.accounts.told import at, cents, who, whole, why
 from millrace.cli import configuration
+from millrace.cli.by_name import CommandsByName
 from millrace.cli.cache import json_option, tenant_option
 from millrace.cli.db import check_fitness
 from millrace.cli.keys import data_dir_option
@@ -57,7 +58,7 @@ class Moment(click.ParamType[float]):
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-@click.group()
+@click.group(cls=CommandsByName, places={"export": "millrace.cli.ledger_export:export"})
 def ledger() -> None:
     """Show what each request has cost and why, as they end or later; write them to a file; delete old ones.
 
