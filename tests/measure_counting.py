@@ -12,9 +12,9 @@ import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import click
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table

@@ -13,13 +13,14 @@ router can be below.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track

@@ -10,10 +10,11 @@ to the nanodollar, for every row. A request that got no answer has no baseline: 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from millrace import pricing
 from millrace.types import (
@@ -71,8 +72,7 @@ CACHES = {
 _WASTES = {Outcome.LOST: Waste.LOST, Outcome.REVISED: Waste.REVISED, Outcome.FAILED: Waste.FAILED}
 
 
-@dataclass(slots=True)
-class Levers:
+class Levers(Struct):
     """Nanodollars of one request. What is not named is nothing. A saving is negative where a lever cost more."""
 
     baseline: int = 0

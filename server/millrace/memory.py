@@ -9,8 +9,9 @@ Requests are counted by tenant, from their first byte to their end, and a tenant
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from millrace.errors import MillraceError
 
@@ -20,8 +21,7 @@ PLENTY = 8  # the part of the limit that is
 SHORT = 64 * 1024  # bytes that a request holds; its text has less than a third of them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(Struct, frozen=True, kw_only=True):
     """One store, queue or cache."""
 
     name: str

@@ -1,9 +1,11 @@
 """Who sends a request, and their limits: frozen values, standard library only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from millrace.types.budget import AccountKind, AccountName
 
@@ -15,8 +17,7 @@ class Role(StrEnum):
     ADMIN = "admin"  # also read totals and empty caches
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """The limits of a key. None means unlimited."""
 
     requests_per_minute: int | None = None
@@ -50,8 +51,7 @@ _LIMITS = tuple(limit.name for limit in fields(Limits))
 UNLIMITED = Limits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitRules:
+class LimitRules(Struct, frozen=True, kw_only=True):
     """The limits of what has no key of its own: tenants, their end users, and tags."""
 
     tenant: Limits = UNLIMITED  # of each that is not named
@@ -75,8 +75,7 @@ class LimitRules:
 NO_RULES = LimitRules()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+class Principal(Struct, frozen=True, kw_only=True):
     """Who sends a request. Tenants isolate data; limits are counted per key."""
 
     key_id: str  # empty while auth is off
@@ -87,8 +86,7 @@ class Principal:
     rotations: int = 0  # of its key, as of the secret that it came with
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(Struct, frozen=True, kw_only=True):
     """A key as it is stored: not the secret, only its hash."""
 
     principal: Principal
@@ -99,8 +97,7 @@ class Key:
     earlier: "EarlierSecret | None" = None  # the secret before the last rotation
 
 
-@dataclass(frozen=True, slots=True)
-class EarlierSecret:
+class EarlierSecret(Struct, frozen=True):
     """The secret that a key had before it was rotated."""
 
     digest: bytes  # SHA-256 of it

@@ -6,9 +6,10 @@ writes for long. Expired rows stay on disk until the next prune; every read filt
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 PRUNE_EVERY = 256  # stores, at the latest; sooner if the table may have passed its size
 STEP = 100  # rows
@@ -29,8 +30,7 @@ class Write(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(Struct, frozen=True):
     """What a step left behind."""
 
     kept_bytes: int  # of all rows, as counted at the first step

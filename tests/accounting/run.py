@@ -3,8 +3,9 @@
 import asyncio
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from millrace.simulator import LARGE, SMALL
 from millrace.stores.database import FILE

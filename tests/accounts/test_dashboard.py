@@ -4,7 +4,6 @@ import asyncio
 import math
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from millrace.accounts.dashboard.dashboard import Dashboard
 from millrace.accounts.dashboard.filters import Filters, read

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.accounts.relearned import NEW, NOISE, Begun, Relearned
 from millrace.funnel.routing.features import Features, features_of
@@ -177,8 +177,7 @@ def test_a_request_that_no_model_was_asked_for_teaches_nothing() -> None:
 )
 def test_without_what_is_needed_scores_are_as_they_were(changed: dict[str, object]) -> None:
     rows = [
-        replace(row, story=replace(row.story, scores=replace(scores_of(row), **changed)))  # type: ignore[arg-type]
-        for row in run(mostly_large)
+        replace(row, story=replace(row.story, scores=replace(scores_of(row), **changed))) for row in run(mostly_large)
     ]
     assert predicted(rows, mostly_small, lambda _: 0.5) == [scores_of(row).score for row in rows]
 

@@ -1,12 +1,12 @@
 """Past requests decided again: each stage, from made rows."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace.accounts.comparable import Comparable
 from millrace.accounts.promised import TriedPromise

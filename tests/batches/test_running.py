@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from openai import AsyncOpenAI, BadRequestError, RateLimitError
 from openai.types import Batch
 

@@ -1,9 +1,9 @@
 """The page of `millrace explain`, from made rows: what is said of each stage."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from millrace.cli.explain import story

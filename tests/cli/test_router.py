@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from millrace.__main__ import main
 from millrace.funnel.routing.promises import Promised, Promises

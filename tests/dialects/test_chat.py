@@ -1,14 +1,14 @@
 """Chat completions made of the facts of a response: what is shown when, and how each end looks."""
 
+import dataclasses
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
-from msgspec.structs import replace as fact_with
+from msgspec.structs import replace, replace as fact_with
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageFunctionToolCall
 
 from millrace.dialects.chat import CompletionProjection, completion_of
@@ -286,7 +286,7 @@ SEALED = Sealed(api=Api.RESPONSES, fields={"type": "reasoning", "id": "rs_1", "e
 
 def test_what_only_one_api_understands_comes_as_one_word_at_the_end() -> None:
     """A client sends it back as it came, streamed or whole. What was taken back is not in it."""
-    taken_back = replace(SEALED, fields={"type": "reasoning", "id": "rs_0"})
+    taken_back = dataclasses.replace(SEALED, fields={"type": "reasoning", "id": "rs_0"})
     said: tuple[Said, ...] = (taken_back, "No.", REVISED, Thought("Hm."), SEALED, "Yes.")
     response, stream = shown_by(*said)
     response.end(DONE_WELL)

@@ -1,14 +1,13 @@
 """Messages made of the facts of a response: what is shown when, in which blocks, and how each end looks."""
 
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
-from msgspec.structs import replace as fact_with
+from msgspec.structs import replace, replace as fact_with
 
 from millrace.dialects.event_log import EventLog
 from millrace.dialects.messages import MessagesProjection, message_of

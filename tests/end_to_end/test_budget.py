@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace import pricing
 from millrace.errors import UpstreamError

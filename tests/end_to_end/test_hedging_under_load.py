@@ -1,8 +1,7 @@
 """Hedges under load, over real HTTP: what `tests/measure_hedge.py` measures, in short."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from millrace.funnel.ttft import LEAST
 from tests.measure_hedge import bench, send

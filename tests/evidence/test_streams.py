@@ -3,10 +3,10 @@
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.caches.decider import Chosen
 from millrace.caches.decision.mix import Weights

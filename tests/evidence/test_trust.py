@@ -1,9 +1,9 @@
 """A scope becomes stricter, is off, comes back and becomes freer, by what was judged."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.evidence import trust as module
 from millrace.evidence.trust import ENOUGH, FREER, PAUSE, STEP, WINDOW, Trust, log_ratio, wrong_entries

@@ -1,12 +1,12 @@
 """The bill of a request: what a call costs, who pays it, and that it is settled once."""
 
 import json
-from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from unittest.mock import Mock
 
 import pytest
+from msgspec.structs import replace
 
 from millrace import tokens
 from millrace.funnel.bill import Bill, milliseconds

@@ -1,13 +1,14 @@
 """What is booked for an answer without a cap: a likely part at first, more as it grows, and no more than the budget."""
 
+import dataclasses
 import json
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from millrace.access import keys
 from millrace.assembly import key_store
@@ -85,7 +86,7 @@ def test_where_an_answer_ends_moves_as_money_comes_back(store: Store) -> None:
     budget = Budget(100 * OUTPUT)
     bill, attempt = Bill(REQUEST, LARGE.price, store.ledger, 1_700_000_000.5, budget), StubAttempt()
     bill.input_tokens = 10
-    call = replace(CALL, cap=4 * BOOKED)
+    call = dataclasses.replace(CALL, cap=4 * BOOKED)
     charge = bill.open(call, attempt)
     attempt.parts += [" mill"] * (BOOKED + 99)
     assert bill.book_more()
@@ -111,7 +112,7 @@ def test_large_deltas_count_by_their_length_and_arguments_too(store: Store) -> N
 def test_a_model_that_costs_nothing_is_never_over_a_budget(store: Store) -> None:
     free = replace(UNCAPPED, price=replace(SMALL.price, output=Decimal(0)))
     bill, attempt = bill_of(store, Decimal(0)), StubAttempt(words=5000)
-    bill.open(replace(CALL, model=free), attempt)
+    bill.open(dataclasses.replace(CALL, model=free), attempt)
     assert bill.book_more()
 
 

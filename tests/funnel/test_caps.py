@@ -1,12 +1,13 @@
 """Caps of an answer: none that nobody set, the operator's told, tool calls whole, the client's always kept."""
 
 import asyncio
-from dataclasses import replace
+import dataclasses
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.access import keys
 from millrace.assembly import key_store
@@ -24,7 +25,7 @@ from tests.support.wire_client import Event, check_response, text_of, wire_clien
 DEPTH = {"type": "function", "name": "depth", "parameters": {"type": "object"}}
 UNCAPPED = replace(SMALL, max_output_tokens=None)
 PROMPT = Prompt(messages=(Message(role="user", parts=("Hi",)),))
-WITH_TOOLS = replace(PROMPT, tools=(Tool(name="depth"),))
+WITH_TOOLS = dataclasses.replace(PROMPT, tools=(Tool(name="depth"),))
 
 
 def capped(tokens: int, **model: Any) -> Any:
@@ -105,11 +106,11 @@ async def test_arguments_longer_than_any_cap_of_old_arrive_whole(millrace: Runni
     [
         (Call(model=UNCAPPED, prompt=PROMPT), None, 128_000),
         (Call(model=UNCAPPED, prompt=PROMPT, room=500), None, 500),
-        (Call(model=UNCAPPED, prompt=replace(PROMPT, max_output_tokens=64_000), room=500), 500, 500),
+        (Call(model=UNCAPPED, prompt=dataclasses.replace(PROMPT, max_output_tokens=64_000), room=500), 500, 500),
         (Call(model=UNCAPPED, prompt=PROMPT, cap=7, room=500), 7, 7),
         (Call(model=SMALL, prompt=PROMPT), 1024, 1024),
         (Call(model=SMALL, prompt=WITH_TOOLS), None, 128_000),
-        (Call(model=SMALL, prompt=replace(WITH_TOOLS, tool_choice=ToolChoice("none"))), 1024, 1024),
+        (Call(model=SMALL, prompt=dataclasses.replace(WITH_TOOLS, tool_choice=ToolChoice("none"))), 1024, 1024),
         (Call(model=replace(SMALL, cap_tool_calls=True), prompt=WITH_TOOLS), 1024, 1024),
     ],
 )

@@ -1,13 +1,14 @@
 """What is computed from values alone: the cache key, prices, token estimates, lanes, the names of models."""
 
+import dataclasses
 import unicodedata
 from collections import Counter
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace.funnel.fingerprint import Keys, keys_of
 from millrace.types import (
@@ -65,7 +66,7 @@ def key(request: Request = REQUEST, **prompt: Any) -> bytes:
 
 
 def keys(request: Request = REQUEST, **prompt: Any) -> Keys:
-    changed = replace(request, prompt=replace(request.prompt, **prompt))
+    changed = replace(request, prompt=dataclasses.replace(request.prompt, **prompt))
     return keys_of(changed, (SMALL, LARGE), ("empty", "form"))
 
 
@@ -97,10 +98,10 @@ DIFFERENT: dict[str, bytes] = {
     "reasoning effort": key(reasoning_effort="low"),
     "json object": key(format=Format(kind="json_object")),
     "schema": key(format=FORM),
-    "schema's name": key(format=replace(FORM, name="m")),
-    "schema's strictness": key(format=replace(FORM, strict=True)),
-    "schema's description": key(format=replace(FORM, description="d")),
-    "schema's content": key(format=replace(FORM, schema={"type": "object"})),
+    "schema's name": key(format=dataclasses.replace(FORM, name="m")),
+    "schema's strictness": key(format=dataclasses.replace(FORM, strict=True)),
+    "schema's description": key(format=dataclasses.replace(FORM, description="d")),
+    "schema's content": key(format=dataclasses.replace(FORM, schema={"type": "object"})),
     "text": key_of("What is a mill?"),
     "inner white space": key_of("What is a  millrace?"),
     "case": key_of("what is a millrace?"),
@@ -133,7 +134,10 @@ SAME: dict[str, tuple[bytes, bytes]] = {
     "outer white space": (key(), key_of(" \n What is a millrace?\u00a0\t")),
     "outer white space of two parts": (key(messages=two_parts("a ", " b")), key(messages=two_parts(" a ", " b "))),
     "of the last user text, not of the last": (key(messages=turns("a", "b ")), key(messages=turns(" a ", "b "))),
-    "key order of a schema": (key(format=FORM), key(format=replace(FORM, schema=dict(reversed(SCHEMA.items()))))),
+    "key order of a schema": (
+        key(format=FORM),
+        key(format=dataclasses.replace(FORM, schema=dict(reversed(SCHEMA.items())))),
+    ),
 }
 
 

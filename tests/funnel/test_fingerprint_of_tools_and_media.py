@@ -1,11 +1,12 @@
 """Cache keys: tools, media, calls and options of a request are in them; what is not looked for by meaning, and why."""
 
+import dataclasses
 import time
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.funnel.fingerprint import Keys, Scope, keys_of
 from millrace.types import Api, Media, Message, Native, Part, Request, Sealed, Strategy, Tool, ToolCall
@@ -37,17 +38,17 @@ def after(**turn: Any) -> Request:
 DIFFERENT: dict[str, Request] = {
     "nothing": request(),
     "a tool": request(tools=(TOOL,)),
-    "its name": request(tools=(replace(TOOL, name="d"),)),
-    "its description": request(tools=(replace(TOOL, description="d"),)),
-    "its parameters": request(tools=(replace(TOOL, parameters={}),)),
-    "its strictness": request(tools=(replace(TOOL, strict=True),)),
-    "its namespace": request(tools=(replace(TOOL, namespace="n"),)),
-    "a custom tool": request(tools=(replace(TOOL, is_custom=True),)),
-    "its grammar": request(tools=(replace(TOOL, is_custom=True, grammar={"syntax": "lark"}),)),
-    "a hosted tool": request(tools=(replace(TOOL, hosted=SEALED),)),
+    "its name": request(tools=(dataclasses.replace(TOOL, name="d"),)),
+    "its description": request(tools=(dataclasses.replace(TOOL, description="d"),)),
+    "its parameters": request(tools=(dataclasses.replace(TOOL, parameters={}),)),
+    "its strictness": request(tools=(dataclasses.replace(TOOL, strict=True),)),
+    "its namespace": request(tools=(dataclasses.replace(TOOL, namespace="n"),)),
+    "a custom tool": request(tools=(dataclasses.replace(TOOL, is_custom=True),)),
+    "its grammar": request(tools=(dataclasses.replace(TOOL, is_custom=True, grammar={"syntax": "lark"}),)),
+    "a hosted tool": request(tools=(dataclasses.replace(TOOL, hosted=SEALED),)),
     "a sealed block": after(sealed=(SEALED,)),
-    "its place": after(sealed=(replace(SEALED, parts_before=1),)),
-    "its API": after(sealed=(replace(SEALED, api=Api.RESPONSES),)),
+    "its place": after(sealed=(dataclasses.replace(SEALED, parts_before=1),)),
+    "its API": after(sealed=(dataclasses.replace(SEALED, api=Api.RESPONSES),)),
     "a call in a namespace": after(calls=(replace(CALL, namespace="n"),)),
     "a custom call": after(calls=(replace(CALL, is_custom=True),)),
     "a failed tool": after(role="tool", parts=("x",), call_id="call_1", is_error=True),
@@ -55,12 +56,12 @@ DIFFERENT: dict[str, Request] = {
     "a block": after(role="user", parts=(Media(kind="block", fields={"text": "t"}, sealed=SEALED),)),
     "its text": after(role="user", parts=(Media(kind="block", fields={"text": "u"}, sealed=SEALED),)),
     "what one API alone knows": request(native=NATIVE),
-    "a header of its own": request(native=replace(NATIVE, headers={"anthropic-beta": "b"})),
+    "a header of its own": request(native=dataclasses.replace(NATIVE, headers={"anthropic-beta": "b"})),
     "unread fields of another API": request(
         Message(role="user", parts=("How deep is it?",)).with_unread(((("title",), "t"),), Api.MESSAGES)
     ),
-    "two tools": request(tools=(TOOL, replace(TOOL, name="d"))),
-    "two tools in another order": request(tools=(replace(TOOL, name="d"), TOOL)),
+    "two tools": request(tools=(TOOL, dataclasses.replace(TOOL, name="d"))),
+    "two tools in another order": request(tools=(dataclasses.replace(TOOL, name="d"), TOOL)),
     "tool choice": request(tools=(TOOL,), tool_choice=ToolChoice("required")),
     "parallel calls": request(tools=(TOOL,), parallel_tool_calls=False),
     "extras": request(extras={"seed": 1}),
@@ -69,8 +70,8 @@ DIFFERENT: dict[str, Request] = {
     "a vendor's field of a message": request(replace(ASKED, unread=((("x",), 1),))),
     "another value of it": request(replace(ASKED, unread=((("x",), 2),))),
     "the same field of its part": request(replace(ASKED, unread=((("content", 0, "x"), 1),))),
-    "a vendor's field of a tool": request(tools=(replace(TOOL, unread=((("x",), 1),)),)),
-    "the same field of its function": request(tools=(replace(TOOL, unread=((("function", "x"), 1),)),)),
+    "a vendor's field of a tool": request(tools=(dataclasses.replace(TOOL, unread=((("x",), 1),)),)),
+    "the same field of its function": request(tools=(dataclasses.replace(TOOL, unread=((("function", "x"), 1),)),)),
     "cache scope": request(cache_scope="ward 3"),
     "context version": request(context_version="7"),
     "another version": request(context_version="8"),
@@ -120,7 +121,7 @@ SAME: dict[str, tuple[Request, Request]] = {
     ),
     "a mark for a provider's cache": (
         request(replace(ASKED, unread=((("content", 0, "cache_control"), {}),)), tools=(TOOL,)),
-        request(tools=(replace(TOOL, unread=((("cache_control",), {}),)),)),
+        request(tools=(dataclasses.replace(TOOL, unread=((("cache_control",), {}),)),)),
     ),
     "a mark beside an earlier answer": (
         after(calls=(CALL,)),
@@ -128,13 +129,16 @@ SAME: dict[str, tuple[Request, Request]] = {
     ),
     "a mark within a block": (
         after(role="user", parts=(Media(kind="block", fields={}, sealed=MARKED),)),
-        after(role="user", parts=(Media(kind="block", fields={}, sealed=replace(MARKED, fields={"content": [{}]})),)),
+        after(
+            role="user",
+            parts=(Media(kind="block", fields={}, sealed=dataclasses.replace(MARKED, fields={"content": [{}]})),),
+        ),
     ),
     "a mark beside what one API alone knows": (
         request(native=NATIVE),
-        request(native=replace(NATIVE, fields=NATIVE.fields | {"cache_control": {}})),
+        request(native=dataclasses.replace(NATIVE, fields=NATIVE.fields | {"cache_control": {}})),
     ),
-    "only such a mark": (request(), request(native=replace(NATIVE, fields={"cache_control": {}}))),
+    "only such a mark": (request(), request(native=dataclasses.replace(NATIVE, fields={"cache_control": {}}))),
     "budget": (request(), request(max_cost=1, deadline_at=3.0, on_disconnect="detach", store=True)),
 }
 

@@ -1,9 +1,9 @@
 """How the models fare, by deployment: what is counted, for how long, how often it is logged, and who is left alone."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import Rule, UpstreamError
 from millrace.funnel.breaker import FAILURES, State

@@ -1,10 +1,10 @@
 """What a request may ask of the funnel: which checks, short answers, tools; and what becomes of what is no text."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.caches.exact import SqliteExactCache
 from millrace.errors import UpstreamError

@@ -1,10 +1,11 @@
 """What binds a request to one model: blocks of its history that no other can read, and a tool that it must use."""
 
+import dataclasses
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
@@ -18,9 +19,9 @@ from tests.support.scripted_models import LARGE, POLICY, SMALL, request
 ASKED = Message(role="user", parts=("How deep is it?",))
 SIGNED = Sealed(api=Api.MESSAGES, fields={"type": "thinking", "signature": "s"})
 ENCRYPTED = Sealed(api=Api.RESPONSES, fields={"type": "reasoning", "encrypted_content": "e"})
-FROM_SMALL = replace(SIGNED, maker="small-model")
-FROM_LARGE = replace(SIGNED, maker="large-model")
-FROM_ANOTHER = replace(SIGNED, maker="not-configured")
+FROM_SMALL = dataclasses.replace(SIGNED, maker="small-model")
+FROM_LARGE = dataclasses.replace(SIGNED, maker="large-model")
+FROM_ANOTHER = dataclasses.replace(SIGNED, maker="not-configured")
 
 
 def catalog(small: Api, large: Api) -> Catalog:

@@ -1,12 +1,12 @@
 """Beginnings of prompts in providers' caches: their keys, what is worth keeping, and cuts that leave them alone."""
 
 import re
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace import tokens
 from millrace.funnel import prefixes

@@ -1,11 +1,11 @@
 """Prices with steps: what is reserved, booked, charged and shared where long input costs more; and that prices stay."""
 
 import json
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace import pricing
 from millrace.types import Call, Model, Price, Usage

@@ -1,12 +1,12 @@
 """Counts that are estimates are corrected by what providers report: only by whole prompts, within bounds, and kept."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from millrace import pricing, tokens
 from millrace.errors import MillraceError

@@ -1,11 +1,11 @@
 """Whom the router asks first, why, and that it never fails a request."""
 
 import time
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.funnel.bill import NOTHING
 from millrace.funnel.routing import router as module

@@ -1,7 +1,8 @@
 """How the router learns from judged pairs and people, and what becomes of it over restarts, a freeze and a handover."""
 
-import dataclasses
 from typing import Any
+
+from msgspec.structs import replace
 
 from millrace.funnel.routing.learned import LATE_S
 from millrace.funnel.routing.promises import Promised, Promises
@@ -149,7 +150,7 @@ async def test_a_damaged_state_is_left_out_and_the_router_begins_anew() -> None:
     each.learn([pair(each, "1", "same")])
     await taught(each, store)
     await each.learning.keep(store)
-    store.states[TENANT] = dataclasses.replace(store.states[TENANT], state=b"\xff" * 40)
+    store.states[TENANT] = replace(store.states[TENANT], state=b"\xff" * 40)
     again = router()
     again.learn([pair(again, "2", "same")])
     await taught(again, store)

@@ -1,11 +1,11 @@
 """What is reserved and booked for a request that asks for a service tier, and what it saves."""
 
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace import pricing
 from millrace.funnel.catalog import Catalog

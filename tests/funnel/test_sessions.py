@@ -1,10 +1,10 @@
 """Sessions: up fast, down slowly, and no switch that does not pay with its cold prompt cache."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from millrace.funnel.catalog import Catalog
 from millrace.funnel.routing import sessions

@@ -1,11 +1,11 @@
 """What is reserved for a request pays for its calls: no more is spent, and nothing of it is left unused."""
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace import pricing, tokens
 from millrace.funnel.bill import Bill

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.funnel.bill import Bill
 from millrace.funnel.ending import Result
@@ -125,7 +125,8 @@ async def test_a_call_that_the_payer_cannot_pay_is_paid_by_the_next(shared: Shar
     flight = shared._flight
     assert flight is not None
     dear = Call(
-        model=replace(UNCAPPED, price=replace(SMALL.price, output=3 * SMALL.price.output)), prompt=request().prompt
+        model=replace(UNCAPPED, price=replace(SMALL.price, output=3 * SMALL.price.output)),
+        prompt=request().prompt,
     )
     assert flight.covers(dear, whole=True)
     flight.open(dear, ManualAttempt())

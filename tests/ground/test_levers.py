@@ -1,11 +1,11 @@
 """What each lever took off one request, from its row: exact, whatever became of it."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace import levers, pricing
 from millrace.levers import Saving, Waste, levers_of

@@ -1,10 +1,10 @@
 """What a call costs, in whole nanodollars."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace import pricing
 from millrace.types import Call, Model, Price, Prompt, Tier, Usage

@@ -3,13 +3,13 @@
 import re
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import Browser, Page, Route, WebSocketRoute, expect
 
 from millrace.access import keys

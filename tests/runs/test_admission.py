@@ -1,9 +1,10 @@
 """What budgets make of a request, and of a line of a batch."""
 
-from dataclasses import replace
+import dataclasses
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog
@@ -17,7 +18,7 @@ from tests.support.bills import LARGE, REQUEST, SMALL
 OWNER = Principal(key_id="k", tenant="acme", role=Role.USE, limits=Limits(dollars_per_day=Decimal(1)))
 CATALOG = Catalog(SMALL, LARGE, {}, Strategy.AUTO)
 LINE = replace(REQUEST, batch="batch_1")
-PAID = replace(LINE, prompt=replace(REQUEST.prompt, extras={"service_tier": BATCH_TIER}))
+PAID = replace(LINE, prompt=dataclasses.replace(REQUEST.prompt, extras={"service_tier": BATCH_TIER}))
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """What has ended is kept by tenant: a flood pushes out only what is the flooder's own."""
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.runs.kept import Repeat
@@ -37,7 +38,7 @@ async def ended(known: Runs, tenant: str, name: str, size: int = 0, repeat: Repe
     """Let a request of so many characters run to its end."""
     asked = request(id=name, tenant=tenant, on_disconnect=OnDisconnect.DETACH)
     if size:
-        prompt = replace(asked.prompt, messages=(Message(role="user", parts=("x" * size,)),))
+        prompt = dataclasses.replace(asked.prompt, messages=(Message(role="user", parts=("x" * size,)),))
         asked = replace(asked, prompt=prompt)
     run = known.start(asked, repeat=repeat)
     run.response.commit()

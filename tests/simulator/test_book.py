@@ -1,11 +1,11 @@
 """Answers of the user's own: in all wordings, of both models, brief where that is asked for, and without ground."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from millrace.simulator import LARGE, SMALL, Book, Profile, Simulator
 from millrace.simulator.book import UNFOUNDED

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.ports import Admitted

@@ -1,11 +1,11 @@
 """The ledger as it is read: whole rows, in the order of their ends, none missed, and old ones deleted."""
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.pruning import PRUNE_EVERY, STEP
 from millrace.stores import ledger_rows
@@ -21,7 +21,7 @@ STORY = Story(near=(Near(entry_id="ans_1", similarity=0.5, log_odds=0.0),), miss
 
 
 def ended(store: Store, number: int, status: Status = Status.COMPLETED, **fields: str) -> None:
-    settle(store.bill(replace(REQUEST, id=f"resp_{number}", **fields)), status=status)  # type: ignore[arg-type]
+    settle(store.bill(replace(REQUEST, id=f"resp_{number}", **fields)), status=status)
 
 
 async def ids(store: Store, selection: Selection = ALL) -> list[str]:

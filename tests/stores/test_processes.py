@@ -4,11 +4,11 @@ import asyncio
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.stores import processes
 from millrace.stores.handover import Handover

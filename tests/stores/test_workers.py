@@ -1,11 +1,11 @@
 """What the workers of a server tell each other in files, and what each has of what is limited."""
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.access.tickets import Tickets
 from millrace.errors import MillraceError

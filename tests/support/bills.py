@@ -3,9 +3,10 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+
+from msgspec.structs import replace
 
 from millrace.funnel.bill import Bill
 from millrace.funnel.open_charge import OpenCharge

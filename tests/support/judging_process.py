@@ -5,8 +5,9 @@ import random
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from millrace.evidence.evidence import Evidence, Shares
 from millrace.evidence.judging import Panel

@@ -3,8 +3,9 @@
 import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from millrace import levers, pricing
 from millrace.stores.database import SqliteDatabase

@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from millrace.funnel.calls import Caller
 from millrace.funnel.catalog import Catalog

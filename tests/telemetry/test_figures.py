@@ -1,10 +1,10 @@
 """How requests are counted: each once, whatever became of it, with labels that stay few."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace import settings
 from millrace.assembly.telemetry import Observed, Providers

@@ -1,13 +1,14 @@
 """One call to a provider: the request's bytes, the words' way, and every way in which an answer ends or breaks."""
 
 import asyncio
+import dataclasses
 import json
 import socket
 import struct
-from dataclasses import replace
 from unittest.mock import AsyncMock
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.types import Finish, FinishReason, Usage
@@ -255,7 +256,7 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
 
     async with scripted_provider(script) as provider:
         attempt = provider.upstream.open(
-            replace(CALL, model=replace(MODEL, max_output_tokens=10**7, context_window=10**7))
+            dataclasses.replace(CALL, model=replace(MODEL, max_output_tokens=10**7, context_window=10**7))
         )
         await until(lambda: attempt.parts == ["a"])
         attempt.pause()

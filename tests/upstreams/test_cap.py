@@ -1,14 +1,15 @@
 """A model that ignores its cap is cut in the middle of what it sends, whatever it sends and however it is cut up."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from millrace import tokens
 from millrace.errors import UpstreamError
@@ -75,7 +76,9 @@ async def test_text_past_the_cap_is_cut_to_within_a_merge_window(text: str, size
 @pytest.mark.parametrize("kind", KINDS)
 async def test_whatever_a_model_sends_counts(kind: str, size: int) -> None:
     """Reasoning, refusals and the arguments of tools too."""
-    call = replace(CALL, prompt=replace(CALL.prompt, tools=(Tool(name="write"),), max_output_tokens=100))
+    call = dataclasses.replace(
+        CALL, prompt=dataclasses.replace(CALL.prompt, tools=(Tool(name="write"),), max_output_tokens=100)
+    )
     sent = [KINDS[kind](piece) for piece in pieces_of(WORDS, size)]
     attempt, finish = await answer(says(HEAD + body(*sent)), call)
     assert finish.reason is FinishReason.LENGTH
@@ -138,7 +141,7 @@ async def test_an_answer_at_its_cap_is_not_touched() -> None:
 
 async def test_an_answer_far_below_its_cap_is_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the cap costs no token anything."""
-    call = replace(CALL, model=replace(MODEL, max_output_tokens=2000, context_window=4000))
+    call = dataclasses.replace(CALL, model=replace(MODEL, max_output_tokens=2000, context_window=4000))
     text = WORDS[:1500]
 
     def counted(_: str) -> Any:

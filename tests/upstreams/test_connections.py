@@ -1,8 +1,7 @@
 """How a request finds its provider: straight, or through the proxy that the environment names."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from millrace.upstreams import connections
 from millrace.upstreams.attempt import HttpUpstream

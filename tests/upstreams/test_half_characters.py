@@ -1,7 +1,7 @@
 """Half characters anywhere in what a provider says: what is made of them can be written as JSON."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -92,7 +92,7 @@ async def said(api: ProviderApi, stream: bytes) -> list[Any]:
     """Return the asides of an answer; all that is known of it can be written."""
     call = replace(CALL, prompt=replace(CALL.prompt, tools=(Tool(name="f"),)))
     attempt, finish = await answer(says(HEAD + body(stream) + END), call, api)
-    assert msgspec.json.encode([attempt.parts, [*map(asdict, attempt.asides)], asdict(finish), attempt.service_tier])
+    assert msgspec.json.encode([attempt.parts, attempt.asides, finish, attempt.service_tier])
     return attempt.asides
 
 

@@ -1,11 +1,12 @@
 """How providers differ: what a setting says, and what their refusals teach."""
 
 import asyncio
+import dataclasses
 import json
-from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.settings import sections
@@ -26,7 +27,7 @@ TURNS = (
     Message(role="tool", call_id=ID, parts=("noon",)),
 )
 PRICED = replace(CALL.model, tier_prices={"flex": CALL.model.price})
-ASKED = replace(
+ASKED = dataclasses.replace(
     CALL,
     model=PRICED,
     prompt=Prompt(messages=TURNS, extras={"user": "u", "service_tier": "flex", "stop": ["x"], "store": False}),
@@ -60,7 +61,9 @@ def test_reasoning_goes_back_where_it_is_wanted() -> None:
     assert thoughts("no") == [None] * 6
     assert thoughts("yes") == [None, None, "Hm.", None, None, None]
     assert thoughts("calls") == [None, None, "Hm.", " ", " ", None]
-    assert sent(replace(ASKED, prompt=Prompt(messages=TURNS[:2])), reasoning="calls")["messages"][1].keys() == {
+    assert sent(dataclasses.replace(ASKED, prompt=Prompt(messages=TURNS[:2])), reasoning="calls")["messages"][
+        1
+    ].keys() == {
         "role",
         "content",
     }
@@ -102,7 +105,7 @@ def test_a_call_that_another_model_made_is_signed_where_it_must_be() -> None:
 
 
 def test_what_a_refusal_said_is_the_content_where_there_is_no_field_for_it() -> None:
-    asked = replace(ASKED, prompt=Prompt(messages=(Message(role="assistant", refusal="No."),)))
+    asked = dataclasses.replace(ASKED, prompt=Prompt(messages=(Message(role="assistant", refusal="No."),)))
     (message,) = sent(asked, drop=frozenset({"assistant.refusal"}))["messages"]
     assert message == {"role": "assistant", "content": "No."}
 

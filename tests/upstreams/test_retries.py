@@ -1,9 +1,9 @@
 """One retry before the first token, on a new connection: unbilled, told, and not where a provider asks for none."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.types import Usage

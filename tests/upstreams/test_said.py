@@ -1,9 +1,10 @@
 """Calls that a provider has answered before, in a batch of its own."""
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.ports import Said, said
 from millrace.types import BATCH_TIER, Call
@@ -11,7 +12,7 @@ from millrace.upstreams.said import unless_said
 from tests.support.provider import CALL
 
 PRICED = replace(CALL.model, tier_prices={BATCH_TIER: CALL.model.price})
-ASKED = Call(model=PRICED, prompt=replace(CALL.prompt, extras={"service_tier": BATCH_TIER, "seed": 1}))
+ASKED = Call(model=PRICED, prompt=dataclasses.replace(CALL.prompt, extras={"service_tier": BATCH_TIER, "seed": 1}))
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_one_more_call_is_a_plain_one(before: Said) -> None:
 
 
 def test_so_is_that_of_another_model(before: Said) -> None:
-    other = replace(ASKED, model=replace(PRICED, id="other"))
+    other = dataclasses.replace(ASKED, model=replace(PRICED, id="other"))
     assert unless_said(other).service_tier == ""
     assert not before.is_taken
 

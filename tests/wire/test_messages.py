@@ -1,12 +1,13 @@
 """What clients of the Messages API send: what other APIs have too becomes neutral, the rest goes back as it came."""
 
 import copy
+import dataclasses
 import json
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.types import Api, Format, Media, Message, Native, Sealed, Strategy, Tool, ToolCall
@@ -193,7 +194,7 @@ def test_thoughts_of_others_come_back_out_of_the_signature() -> None:
     )
     made = read(ASKED, given, user(RESULT)).prompt.messages[1]
     assert made.reasoning == "One.Two.Three."
-    assert made.sealed == (replace(item, parts_before=1),)
+    assert made.sealed == (dataclasses.replace(item, parts_before=1),)
     assert made.own_fields == {"reasoning_details": [1]}
     assert made.calls == (replace(CALL, own_fields={"extra_content": {}}),)
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.access.keys import ANONYMOUS, Keyring
 from millrace.access.origins import Origins, is_loopback
@@ -16,8 +17,7 @@ TICKET = "millrace.ticket."  # prefix of a subprotocol; it is never selected, so
 RETRY_MS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHead:
+class RequestHead(Struct, frozen=True, kw_only=True):
     """What the gate reads: every header of these names, as sent.
 
     The query is left out because proxies log it. Cookies are left out because a browser sends them for any page.

@@ -11,7 +11,8 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.errors import MillraceError

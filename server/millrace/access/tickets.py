@@ -10,10 +10,11 @@ import math
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.access.origins import parse
 from millrace.errors import MillraceError
@@ -62,8 +63,7 @@ class _Shown(msgspec.Struct, omit_defaults=True):
     is_shared: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Ticket:
+class _Ticket(Struct, frozen=True):
     principal: Principal
     origin: tuple[str, str, int] | None
     expires_at: float  # by the clock, in seconds
@@ -76,8 +76,7 @@ class _Ticket:
         return msgspec.json.encode(shown)
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """What was found of a ticket where all replicas have theirs: it may be nothing."""
 
     ticket: _Ticket | None

@@ -6,9 +6,9 @@ back is read off the router's score. Each figure comes with its variance.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from millrace import pricing
 from millrace.funnel.routing.recent import LAST
@@ -19,8 +19,7 @@ RIDGE, STEPS = 4.0, 30  # of the fit of escalations
 MOST_PAIRS = 200_000
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """Nanodollars, and their variance: of one request, and of the mean that it comes from."""
 
     value: float
@@ -29,8 +28,7 @@ class Estimate:
     mean_variance: float = 0.0
 
 
-@dataclass(slots=True)
-class _Mean:
+class _Mean(Struct):
     """Of some answers."""
 
     count: int = 0
@@ -54,8 +52,7 @@ class _Mean:
         return max(self.square / self.count - mean**2, 0.0)
 
 
-@dataclass(slots=True)
-class Comparable:
+class Comparable(Struct):
     """What is known of both models' answers in a window. `prices` are those of rows that tell none."""
 
     prices: dict[Tier, Price]

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from millrace.accounts.comparable import Estimate
 from millrace.types import Tier
@@ -12,8 +13,7 @@ NANO = 10**9
 BOUND = 1.96  # standard deviations on each side hold 95 %
 
 
-@dataclass(slots=True)
-class Figures:
+class Figures(Struct):
     """Of one way that the requests went."""
 
     known: int = 0  # nanodollars

@@ -9,9 +9,10 @@ nothing changes as long as both have learned the same, and what the router knew 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from millrace.accounts.comparable import is_escalated
@@ -31,8 +32,7 @@ UNSURE = "unsure"  # the check that small answers fail, where none has failed ye
 _Said = tuple[Checked, ...]
 
 
-@dataclass(slots=True)
-class _Begun:
+class _Begun(Struct):
     """What is known of a tenant's router from the rows of a window."""
 
     first: int  # labels that it had learned: as many at least as rows tell of later, less one for each row until then
@@ -42,8 +42,7 @@ class _Begun:
     count: int = 0
 
 
-@dataclass(slots=True)
-class _Pupil:
+class _Pupil(Struct):
     was: Heads
     tried: Heads
     words: dict[str, Separation]

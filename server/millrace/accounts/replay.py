@@ -12,8 +12,9 @@ that would not have been is missing then.
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from millrace.accounts.comparable import Comparable, Estimate, is_escalated
 from millrace.accounts.figures import Figures
@@ -43,8 +44,7 @@ WRITES = (CacheMode.ON, CacheMode.REFRESH)
 MOST_NEW = 4  # questions of a family that may be served although nobody has compared them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(Struct, frozen=True, kw_only=True):
     """The settings that a request is decided by. `needed` is the log odds of a hit, before any steering."""
 
     cache: CacheRules
@@ -68,8 +68,7 @@ class Kind(StrEnum):
 HITS = (Kind.EXACT, Kind.SEMANTIC, Kind.JOINED)
 
 
-@dataclass(slots=True)
-class _Side:
+class _Side(Struct):
     """One of the two ways in which everything is decided."""
 
     rules: Rules
@@ -79,14 +78,12 @@ class _Side:
     relearned: Relearned | None = None  # None: scores are as they were
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
+class _Decided(Struct, frozen=True):
     kind: Kind
     log_odds: float | None = None  # of a semantic hit; None: nobody has compared the two
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """What is known of a question from the requests before: it may not have been looked up, or scored, again."""
 
     near: tuple[Near, ...] = ()
@@ -94,8 +91,7 @@ class _Seen:
     scores: Scores | None = None
 
 
-@dataclass(slots=True)
-class Replay:
+class Replay(Struct):
     """One window, from its first request on. Not thread-safe."""
 
     comparable: Comparable

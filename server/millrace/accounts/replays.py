@@ -1,7 +1,8 @@
 """Reads a window twice: once for what is comparable, once to decide it again."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from millrace.accounts.comparable import Comparable
 from millrace.accounts.promised import TriedPromise
@@ -22,8 +23,7 @@ ENOUGH = 30  # judged answers of the small model, from which on quality is told
 Progress = Callable[[int, int], None]  # requests that were read, and all
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """What judging has found, the oldest first; the changes are all that are kept."""
 
     judged: Sequence[Judged] = ()

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.accounts.waterfall import Waterfall
 from millrace.ports import Clock, PastRequests
@@ -14,8 +15,7 @@ PAGE = 500  # requests that are read at once: some 20 ms of another thread, betw
 Progress = Callable[[int, int], None]  # requests that were read, and all
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(Struct, frozen=True):
     """The last report that was made out."""
 
     wish: tuple[str | None, str | None, int]  # tenant, by, and the seconds of the window

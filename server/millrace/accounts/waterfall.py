@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+from msgspec import Struct, field
 
 from millrace.accounts.durations import Durations
 from millrace.levers import Levers, Saving, Waste, faster, is_by_large, levers_of
@@ -16,8 +17,7 @@ NONE = "(none)"
 NANO = 10**9
 
 
-@dataclass(slots=True)
-class _Sum:
+class _Sum(Struct):
     """Nanodollars of some requests."""
 
     requests: int = 0

@@ -1,11 +1,11 @@
 """What the caches hold at one moment of a window, under some settings: which answers, and since when."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheRules:
+class CacheRules(Struct, frozen=True, kw_only=True):
     """The settings of both caches."""
 
     exact: bool = True
@@ -13,8 +13,7 @@ class CacheRules:
     ttl_s: float = 86_400.0
 
 
-@dataclass(slots=True)
-class World:
+class World(Struct):
     """Keys and entries, each with when it was stored (Unix seconds)."""
 
     rules: CacheRules

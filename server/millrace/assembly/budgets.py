@@ -4,10 +4,11 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from millrace.assembly.background import running
 from millrace.assembly.postgres import ALONE, opened_postgres, spending_of
@@ -87,8 +88,7 @@ def _own(settings: LimitSettings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in LimitSettings.__struct_fields__}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetLine:
+class BudgetLine(Struct, frozen=True, kw_only=True):
     """One budget in dollars, as the ledger knows it."""
 
     account: AccountName

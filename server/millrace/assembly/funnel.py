@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import chain, groupby
 
 import msgspec
+from msgspec import Struct
 
 from millrace.assembly import counting, models, router as routing
 from millrace.assembly.models import Served
@@ -36,8 +36,7 @@ from millrace.upstreams.connections import Connections
 CLOCK, WALL = time.monotonic, time.time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Common:
+class Common(Struct, frozen=True, kw_only=True):
     """What all funnels of a process have in common: what was learned, the caches, the disk."""
 
     connections: Connections
@@ -57,8 +56,7 @@ class Common:
     places: Shares  # of requests that may run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configured:
+class Configured(Struct, frozen=True, kw_only=True):
     """The funnel of one configuration."""
 
     settings: Settings

@@ -1,12 +1,12 @@
 """Settings of models become models, and the adapters that call them."""
 
-import dataclasses
 import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from millrace import pricing, tokens
 from millrace.funnel.catalog import Catalog
@@ -186,8 +186,8 @@ def _quirks(model: ModelSettings) -> Quirks:
         if value is not None:
             name, kind = read.get(key, (key, type(value)))
             changes[name] = kind(value)
-    quirks = dataclasses.replace(PRESETS[model.provider], **changes)
+    quirks = replace(PRESETS[model.provider], **changes)
     if model.prefix_cache is not None:
-        return dataclasses.replace(quirks, cache_key=model.prefix_cache, marks=model.prefix_cache)
+        return replace(quirks, cache_key=model.prefix_cache, marks=model.prefix_cache)
     is_openai = model.provider == "auto" and urlsplit(model.base_url).hostname == OPENAI
-    return dataclasses.replace(quirks, cache_key=True) if is_openai else quirks
+    return replace(quirks, cache_key=True) if is_openai else quirks

@@ -3,7 +3,8 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace import log
 from millrace.errors import EXITS
@@ -56,8 +57,7 @@ class Observed:
                 log.get().error("observer failed", id=entry.request_id, exc_info=error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class Watched(Struct, frozen=True, kw_only=True):
     """The ledger, and what watches it."""
 
     ledger: Observed

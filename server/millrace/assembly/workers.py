@@ -5,8 +5,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from millrace.assembly.background import running
 from millrace.ports.replicas import PLACE, Worker
@@ -16,8 +17,7 @@ from millrace.stores.processes import First
 from millrace.stores.workers import WorkerFiles
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Together:
+class Together(Struct, frozen=True, kw_only=True):
     """The workers of a server as one of them sees them."""
 
     first: First

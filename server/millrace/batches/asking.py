@@ -1,13 +1,15 @@
 """One line of a batch: read, run as any request is, and made into what stands in the output for it."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace import pricing
 from millrace.batches.budget import Budget
@@ -61,8 +63,7 @@ class NotNowError(Exception):
         self.after_s = after_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineAnswer:
+class LineAnswer(Struct, frozen=True, kw_only=True):
     """What an endpoint answers to a line: over HTTP it would be the same."""
 
     custom_id: str | None
@@ -272,7 +273,7 @@ def refused(error: MillraceError, custom_id: str | None = None, *, is_line: bool
 
 def _in_provider_batch(asked: Request) -> Request:
     """Return a request whose answer a provider's batch has brought: it is paid for, so no cache answers it."""
-    prompt = replace(asked.prompt, extras={**asked.prompt.extras, "service_tier": BATCH_TIER})
+    prompt = dataclasses.replace(asked.prompt, extras={**asked.prompt.extras, "service_tier": BATCH_TIER})
     return replace(asked, prompt=prompt, cache=CacheMode.OFF if asked.cache is CacheMode.OFF else CacheMode.REFRESH)
 
 

@@ -8,11 +8,11 @@ hand. What the provider does not answer is asked as usual.
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import ROUND_DOWN, Decimal
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.batches.asking import Asker

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.batches.asking import Asker, LineAnswer, NotNowError, refused

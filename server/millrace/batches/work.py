@@ -7,12 +7,12 @@ killed knows at its next start which lines have their answer.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.batches.asking import LineAnswer
@@ -33,8 +33,7 @@ EXPIRED = "This request could not be executed before the completion window expir
 _PENDING, _TAKEN, _ENDED, _ASIDE = range(4)  # of a line: to be read, on its way, done, with a provider
 
 
-@dataclass(slots=True)
-class Line:
+class Line(Struct):
     """A line that has its turn, or will."""
 
     number: int

@@ -5,7 +5,9 @@ reason against it comes out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from millrace.caches.decision import features, mix
 from millrace.caches.decision.features import logistic
@@ -22,8 +24,7 @@ TOO_FAR = "too few words are alike"
 VERSION = 3  # increase it when fewer questions may be stored than before: what is on disk is then read again
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """The entry to serve."""
 
     entry: Stored
@@ -31,8 +32,7 @@ class Chosen:
     needed: float  # log odds
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A candidate to which no rule objects for good."""
 
     entry: Stored
@@ -44,8 +44,7 @@ class Candidate:
     is_far: bool  # so little is alike that networks need not compare it
 
 
-@dataclass(frozen=True, slots=True)
-class _Weighed:
+class _Weighed(Struct, frozen=True):
     """A candidate, and the log odds that its answer does, all things known."""
 
     candidate: Candidate

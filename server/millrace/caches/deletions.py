@@ -9,9 +9,10 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from millrace import log
 from millrace.beat import beat
@@ -48,8 +49,7 @@ _LEAVE = "DELETE FROM cache_deletions_read WHERE epoch NOT IN (SELECT value FROM
 _FORGET = "DELETE FROM cache_deletions WHERE at <= ?"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deletion:
+class Deletion(Struct, frozen=True, kw_only=True):
     """One entry, or all, that was stored until then. What is None stands for any. The scope of one entry is a hint."""
 
     at: float  # Unix seconds

@@ -11,12 +11,12 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from millrace.caches import deletions, exact, snapshots, table
 from millrace.caches.deletions import Deletion

@@ -8,10 +8,10 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
+from msgspec import Struct
 
 from millrace import log
 from millrace.beat import beat
@@ -52,8 +52,7 @@ _TOUCH = "UPDATE answers SET used_at = ? WHERE key = ?"
 _DELETE = "DELETE FROM answers WHERE key = ?"
 
 
-@dataclass(slots=True)
-class _Hot:
+class _Hot(Struct):
     """An answer in memory."""
 
     answer: StoredAnswer

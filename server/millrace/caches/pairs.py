@@ -5,7 +5,8 @@ It is what a cache would decide that had one of the two and was asked the other.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.caches.decider import TOO_FAR
 from millrace.caches.decision import features
@@ -18,8 +19,7 @@ from millrace.types import Decision, Objection
 NOT_FOUND = "not found"  # the rule of a pair whose stored question is not looked at
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """A pair, and what is known of it before it is compared."""
 
     stored: str

@@ -6,8 +6,9 @@ rows go into indexes, and a segment that is sparse, or small for so large a scop
 
 import heapq
 from collections import OrderedDict
-from dataclasses import dataclass
 from sys import getsizeof
+
+from msgspec import Struct
 
 from millrace.caches.segment import ALONE, NEAREST, SPARSE, TOGETHER, Segment, Vector, room_for
 
@@ -20,8 +21,7 @@ Places = dict[str, tuple[Segment, int]]  # segment and row, by id
 _ENTRY_BYTES = 400  # in memory, of an entry beside its texts and its vector
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """One cached question and its answer, in memory."""
 
     id: str

@@ -17,9 +17,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from millrace import log
 from millrace.caches.partition import Partition, Places, Stored, places_in
@@ -40,8 +41,7 @@ FEW_ROWS = 8192  # that a lookup may search one by one: above it, indexes are fi
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Unwritten:
+class _Unwritten(Struct):
     scope: bytes
     entry: Stored
     vector: Vector

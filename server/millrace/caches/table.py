@@ -10,10 +10,10 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from millrace.caches import decider
 from millrace.caches.partition import Stored
@@ -104,8 +104,7 @@ def mark_of(embedder: str) -> int:
     return zlib.crc32(kept_by(embedder).encode())
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """Some rows of a scope, the highest rank first."""
 
     entries: list[tuple[Stored, Vector]]
@@ -113,8 +112,7 @@ class Page:
     lacks_room: bool = False  # so it is shorter than it could be
 
 
-@dataclass(frozen=True, slots=True)
-class Outdated:
+class Outdated(Struct, frozen=True):
     """An entry whose vector was made by another embedder, or another version of it."""
 
     scope: bytes

@@ -4,11 +4,11 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -29,8 +29,7 @@ PROMISES = ("large_share", "keep_quality", "spend_per_day")
 IMPOSSIBLE = 1  # exit code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wish:
+class _Wish(Struct, frozen=True, kw_only=True):
     """The promise that is asked for; at most one."""
 
     large_share: float | None

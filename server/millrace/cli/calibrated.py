@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
@@ -20,8 +20,7 @@ SHARES = (0.2, 0.5)  # at which the table shows the quality
 MARKS = {"random": ".", "oracle": "*", "length": "-", "router": "o"}  # drawn in this order
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """An order of requests, with what it recovers."""
 
     name: str
@@ -31,8 +30,7 @@ class Line:
     curve: Curve
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(Struct, frozen=True):
     """The requests of one subject."""
 
     subject: str
@@ -42,8 +40,7 @@ class Topic:
     large_share: float | None  # of them that go to the large model, with the threshold that was found
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What a file of pairs says."""
 
     name: str

@@ -9,13 +9,14 @@ import sqlite3
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from millrace import assembly
 from millrace.access.origins import LOOPBACK
@@ -36,8 +37,7 @@ class State(Enum):
     WRONG = "wrong"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One row: what was looked at, what was found, and what to do."""
 
     subject: str

@@ -1,12 +1,12 @@
 """Reads requests whose answers were judged, for `millrace calibrate`, and says what they cost."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from millrace import pricing, tokens
 from millrace.cli.rows import refused, rows
@@ -31,8 +31,7 @@ class _Row(msgspec.Struct):
     large_answer: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """A prompt, and whether each model's answer to it was right. Where no labels are read, neither was."""
 
     prompt: Prompt

@@ -1,7 +1,8 @@
 """Lines over a share from 0 to 1, drawn with characters, for a terminal or a text file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.funnel.routing.curves import Curve
 
@@ -10,8 +11,7 @@ STEPS = 4  # of the axes
 LEAST_HEIGHT = 0.1  # of the axis of quality
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A curve, its name and the character that draws it."""
 
     name: str

@@ -3,15 +3,15 @@
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.evidence import intervals
 
 LEVEL = 0.95
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """So many of so many, and the ends of the interval, all between 0 and 1."""
 
     count: int
@@ -38,8 +38,7 @@ def shown(each: Rate) -> str:
     return f"{100 * each.value:.1f} % ({each.count}/{each.of}; {100 * each.low:.1f}-{100 * each.high:.1f})"
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True):
     """What a threshold would serve: of the pairs with one answer, of the others; and the wrong ones of all served."""
 
     threshold: float

@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import msgspec
+from msgspec import Struct
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -34,8 +34,7 @@ class _Row(msgspec.Struct):
     duplicate: int | None = None  # 0 or 1: another name for `same`
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """Two questions, and whether one answer does for both."""
 
     a: str

@@ -1,7 +1,8 @@
 """A bill as a waterfall: its steps, their bars in a terminal, and a drawing as SVG or HTML."""
 
-from dataclasses import dataclass
 from html import escape
+
+from msgspec import Struct
 
 from millrace.wire import levers as wire
 
@@ -30,8 +31,7 @@ _ALWAYS = ("exact", "semantic", "join", "routing")  # shown also where they are 
 ROW, LEFT, RIGHT, TOP, ACROSS = 26, 190, 190, 46, 520  # points
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One line: a total, or a change from `begin` to `end`, as parts of the longest bar."""
 
     name: str

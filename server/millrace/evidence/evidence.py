@@ -11,10 +11,11 @@ import secrets
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import islice
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.beat import beat
@@ -57,8 +58,7 @@ KNOWN = 2 * REMEMBERED  # samples of pairs of questions whose ids are kept, more
 Found = Callable[[Sequence[Judged], Sequence[Change]], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
+class Shares(Struct, frozen=True, kw_only=True):
     """With what probability answers are asked for once more."""
 
     hits: float
@@ -66,8 +66,7 @@ class Shares:
     large: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(Struct, frozen=True):
     """A sample, and the two answers; one may be still to be asked for."""
 
     sample: Sample

@@ -12,7 +12,8 @@ the upper bound, and for the lower one and the estimate less the alarms to be ex
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from millrace.evidence import intervals
 from millrace.types import Judged, JudgeErrors, Rate, Says
@@ -22,8 +23,7 @@ TAIL = 0.05  # of each bound
 ASSUMED, ASSUMED_OF = 1.0, 10.0
 
 
-@dataclass(slots=True)
-class Weighted:
+class Weighted(Struct):
     """A share of weighted cases."""
 
     total: float = 0.0
@@ -47,8 +47,7 @@ class Weighted:
         return self.counted / self.total if self.total else 0.0
 
 
-@dataclass(slots=True)
-class ErrorCounts:
+class ErrorCounts(Struct):
     """What is known of the errors of one judge, or of all first ones together."""
 
     misses: Weighted = field(default_factory=Weighted)  # of what differs

@@ -6,10 +6,11 @@ The errors of judges are counted over all tenants, as they are where the cache i
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
 from typing import Protocol, TypeVar
+
+from msgspec import Struct
 
 from millrace.evidence import intervals
 from millrace.evidence.rates import TAIL, errors_of, first_errors, rate
@@ -60,8 +61,7 @@ class EvidenceCosts(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promises:
+class Promises(Struct, frozen=True, kw_only=True):
     """What the operator has set."""
 
     judged: bool  # evidence is on

@@ -11,7 +11,8 @@ other features are not.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.evidence import intervals
 from millrace.evidence.rates import TAIL, Weighted
@@ -23,8 +24,7 @@ LEAST = 0.1  # by which the catch exceeds the false alarms of a check that separ
 TIMES = 2.0  # as often flagged, or more: wrong answers by a check that flags seldom, but rightly
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Separation:
+class Separation(Struct, frozen=True, kw_only=True):
     """What is known of one check."""
 
     catch: Rate

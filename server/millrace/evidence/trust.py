@@ -11,8 +11,10 @@ Not thread-safe, but for `share`.
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from millrace.evidence.rates import ErrorCounts, rate
 from millrace.ports import Learner
@@ -40,8 +42,7 @@ _NONE: dict[str, float] = {}
 Place = tuple[str, bytes]  # tenant and scope; an empty scope is the whole tenant
 
 
-@dataclass(slots=True)
-class _Scope:
+class _Scope(Struct):
     """What is known of one scope, or of all of a tenant."""
 
     steering: Steering | None = None  # None: as its tenant

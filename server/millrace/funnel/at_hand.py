@@ -3,8 +3,9 @@
 It failed a check, so it is given only in place of a failure: as long as nobody has seen a word of the large model's.
 """
 
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from millrace.funnel.checks.check import Kind
 from millrace.funnel.checks.table import CHECKS
@@ -18,8 +19,7 @@ MARGIN_S = 0.1  # before the deadline, at which the request would be halted; a b
 DEADLINE = "deadline"  # the reason of the revise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AtHand:
+class AtHand(Struct, frozen=True, kw_only=True):
     """A whole small answer that failed a check, but neither is useless nor breaks what was declared."""
 
     charge: OpenCharge

@@ -1,9 +1,11 @@
 """Bill (open) -> Entry (settled): one charge per upstream call, settled exactly once on every path."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace import levers, pricing
 from millrace.funnel.open_charge import OpenCharge
@@ -29,8 +31,7 @@ NOTHING = Statement(usage=Usage(), cost=Decimal(0), saved=Decimal(0), charges=()
 _NOT_SHOWN = (Outcome.LOST, Outcome.REVISED, Outcome.FAILED)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """What a call has cost that is not open on this bill any more: another bill has taken it over, or it has failed."""
 
     so_far: Charge

@@ -4,7 +4,7 @@ An answer that was stored before is as good as ever, so the caches are asked fir
 as one for the small model. Nothing that the small model says in place of another is stored under that one's name.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+
+from msgspec import Struct
 
 from millrace import pricing
 from millrace.errors import UpstreamError
@@ -29,8 +31,7 @@ UNKNOWN = Prefix()
 LONG_PREFIX = 4096  # characters of a system prompt from which on providers cache it: about 1024 tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """One more turn of a request's conversation with a model."""
 
     prompt: Prompt  # the request's, and what was said since

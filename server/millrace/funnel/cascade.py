@@ -2,7 +2,9 @@
 
 import asyncio
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError, without_traceback
 from millrace.funnel import checks
@@ -43,8 +45,7 @@ GUARD = "guard"  # the value of `millrace.check` where a guard ended the answer
 CallContext = AbstractContextManager[OpenCharge]  # while entered, its deltas go to the log; leaving closes the socket
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Weak:
+class _Weak(Struct, frozen=True, kw_only=True):
     """What came of a call to the small model whose answer is not kept."""
 
     model: Model  # the small one, or one that stands in for it

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from millrace.errors import MillraceError
 from millrace.funnel.ratios import Ratios
@@ -17,8 +18,7 @@ ANY = "*"  # the alias of every name that is not known
 NO_CHAINS: Mapping[Tier, Sequence[Model]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruler:
+class Ruler(Struct, frozen=True, kw_only=True):
     """An encoding in which a prompt is counted, and how much of it the models take that count so."""
 
     encoding: str = Encoding().name

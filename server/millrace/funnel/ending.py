@@ -1,6 +1,7 @@
 """How a request ends: the result of the stage that answered it, its `Ended` fact, and its settlement, once."""
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError, UpstreamError, without_traceback
@@ -38,8 +39,7 @@ _HALTED = {  # error code -> reason of an incomplete answer, of which a part was
 _CUT = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True):
     """What the stage that answered a request returns: whose text is shown, and how it ended."""
 
     source: Source | None  # None: no model and no cache was used

@@ -8,12 +8,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from millrace.types import (
     CACHE_CONTROL,
@@ -44,16 +44,14 @@ VERSION = 4  # part of every key; increase it when the meaning of a key changes
 LONGEST_QUESTION = 2000  # characters; a longer one is a document and hardly ever repeated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(Struct, frozen=True, kw_only=True):
     """A partition of the semantic cache, and the question to look up in it."""
 
     digest: bytes  # SHA-256 of the request without its question
     question: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class Keys(Struct, frozen=True, kw_only=True):
     """The keys of one request in both caches."""
 
     exact: bytes  # SHA-256 of the request as it would be sent, and of all that decides which model answers

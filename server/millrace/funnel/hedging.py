@@ -5,7 +5,8 @@ The trigger, the cancelled loser and the bound on the share of calls follow Dean
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.funnel.ttft import Ttft
 from millrace.ports import Clock
@@ -16,8 +17,7 @@ BURST = 10.0  # hedges that are saved up at most
 P50, P95 = 0.5, 0.95
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HedgeReport:
+class HedgeReport(Struct, frozen=True, kw_only=True):
     """What became of hedges since the start of the process."""
 
     made: int

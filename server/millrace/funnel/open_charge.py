@@ -1,7 +1,8 @@
 """One upstream call on an open bill: what it has used so far, what is booked for it, and what it costs."""
 
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from millrace import pricing, tokens
 from millrace.funnel.checks.watch import Watch

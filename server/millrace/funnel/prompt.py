@@ -4,11 +4,14 @@ What remains is ordered for the prefix caches of providers: system prompt, histo
 change with every request.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, takewhile
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace import log, tokens
 from millrace.errors import MillraceError
@@ -23,8 +26,7 @@ GAP = "\n\n"
 COUNTED = 2  # times the limit; what is longer is not counted to its end
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trimmed:
+class Trimmed(Struct, frozen=True, kw_only=True):
     """A trimmed prompt, and how much was cut from it."""
 
     prompt: Prompt
@@ -88,7 +90,7 @@ def trim(
     cut = [at for turn in turns[:begin] for at in turn]
     result = prompt
     if cut or block or prompt.context:
-        result = replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
+        result = dataclasses.replace(prompt, messages=tuple(messages[at] for at in sent), context=block)
     return Trimmed(
         prompt=result,
         counted={

@@ -6,7 +6,8 @@ were read anew and in which nothing is that cannot be counted here: no media, no
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.types import Call, Media, Model, Prompt, Usage
 
@@ -22,16 +23,14 @@ MESSAGES = 50  # of a prompt that teaches; a longer one is hardly ever read anew
 ModelKey = tuple[str, str]  # its address and its name there
 
 
-@dataclass(slots=True)
-class Seen:
+class Seen(Struct):
     """What was counted of a model's prompts, and what its provider has reported of the same."""
 
     counted: float = 0.0
     reported: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
+class Ratio(Struct, frozen=True, kw_only=True):
     """How a model's tokens are counted, and how that compares with what its provider has reported."""
 
     model: Model

@@ -2,8 +2,9 @@
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from millrace.funnel.breaker import State
 from millrace.funnel.pools import Place, Pool
@@ -25,8 +26,7 @@ class Condition(StrEnum):
     FAILING = "failing"  # it has failed since its last answer; a model: all its deployments have
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fared:
+class Fared(Struct, frozen=True, kw_only=True):
     """How a deployment, or a model, has fared. Times are Unix seconds."""
 
     condition: Condition
@@ -39,8 +39,7 @@ class Fared:
     causes: dict[str, int]  # failures since the start, the most frequent first
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceReport:
+class PlaceReport(Struct, frozen=True, kw_only=True):
     """How one deployment fares, and whether it is asked."""
 
     label: str
@@ -51,8 +50,7 @@ class PlaceReport:
     fared: Fared
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """How one model fares."""
 
     model: Model

@@ -4,10 +4,12 @@ Only what words can mend: a declared format, the arguments of a call, and what e
 is taken where two of them cost less than the large model's answer, so that it pays if every second one mends.
 """
 
+import dataclasses
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+
+from msgspec.structs import replace
 
 from millrace import pricing, tokens
 from millrace.funnel.bill import Payer
@@ -49,7 +51,7 @@ async def repair(
     added = charge.usage.output_tokens + sum(
         tokens.count_message(word, by=charge.model.encoding.name) for word in words
     )
-    turn = Turn(prompt=replace(prompt, messages=(*before, said, *words), context=""), tokens=added)
+    turn = Turn(prompt=dataclasses.replace(prompt, messages=(*before, said, *words), context=""), tokens=added)
     return turn if _pays(turn, response, charge, payer, catalog) else None
 
 
@@ -81,7 +83,7 @@ def _cost(call: Call, output_tokens: int) -> Decimal:
 def _said(response: ResponseLog, model: Model) -> Message:
     """Return the answer as a message of the conversation, with what its model has signed."""
     said = response.message()
-    return replace(said, sealed=tuple(replace(one, maker=one.maker or model.id) for one in said.sealed))
+    return replace(said, sealed=tuple(dataclasses.replace(one, maker=one.maker or model.id) for one in said.sealed))
 
 
 async def _words(candidate: Candidate, verdict: Verdict, form: Form) -> tuple[Message, ...]:

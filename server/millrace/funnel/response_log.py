@@ -6,9 +6,11 @@ Requests in one flight follow the log of the flight, which has the words of all;
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError
@@ -67,8 +69,7 @@ class Subscriber(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class ResponseLog:
+class ResponseLog(Struct, eq=False):
     """The log of one request, from `Started` to exactly one `Ended`."""
 
     request: Request

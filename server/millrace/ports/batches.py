@@ -1,9 +1,10 @@
 """Files of batches on disk, and what is known of files and batches."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 from millrace.types import Batch, Call, FilePurpose, KeptFile
 
@@ -54,8 +55,7 @@ class BatchDisk(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderBatch:
+class ProviderBatch(Struct, frozen=True, kw_only=True):
     """A batch that a provider runs, as it stands."""
 
     id: str

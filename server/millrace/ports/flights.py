@@ -1,14 +1,14 @@
 """Flights of several replicas: who leads the one for an answer that is on its way, and how the others follow it."""
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from millrace.types import StoredAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """That one replica leads a flight. Whoever knows the token may follow it: only replicas do."""
 
     flight: bytes  # its name

@@ -1,14 +1,14 @@
 """The replicas of a service that live, and which of them has a response."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 PLACE = 8  # hexadecimal digits at the beginning of a response's id, and of the epoch of the process that has it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class Worker(Struct, frozen=True, kw_only=True):
     """A process that serves one port and one data_dir together with others, which a supervisor has started."""
 
     folder: str  # where each of them says at which address the others reach it
@@ -49,8 +49,7 @@ class Peers(Replicas, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """A request with an idempotency key that another replica has taken."""
 
     response_id: str
@@ -116,8 +115,7 @@ class Spooled(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stores:
+class Stores(Struct, frozen=True, kw_only=True):
     """What replicas share their state through, as one of them sees it."""
 
     by_name: Mapping[str, Store]  # `redis`, `postgres`: those that are configured

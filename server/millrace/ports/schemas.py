@@ -1,14 +1,14 @@
 """JSON schemas of clients."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 SCHEMA_TURN_S = 5.0  # that a schema, or a text to be checked, waits for its turn at most
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaReport:
+class SchemaReport(Struct, frozen=True):
     """What became of a schema when it was compiled."""
 
     error: str | None = None  # why no one can use it

@@ -1,8 +1,9 @@
 """The limits of a request: what it is likely to cost is reserved, and what a budget that runs out makes of it."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.funnel.catalog import Catalog

@@ -5,10 +5,12 @@ that run together nor a process that dies can pass the limit.
 """
 
 import asyncio
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from millrace import pricing
 from millrace.errors import MillraceError, UpstreamError
@@ -120,7 +122,7 @@ def _again(request: Request, strategy: Strategy | None) -> Request:
         strategy=_IN_TURN.get(strategy, strategy),
         delivery=Delivery.FINAL,
         cache=CacheMode.OFF,
-        prompt=replace(prompt, messages=prompt.sent, context=""),  # it has been trimmed
+        prompt=dataclasses.replace(prompt, messages=prompt.sent, context=""),  # it has been trimmed
         metadata={},
         context_budget=request.context_budget,
         evidence=False,
@@ -137,7 +139,7 @@ def _bounded(asked: Request, models: Sequence[Model], output_tokens: int) -> Req
     """Return the request with a cap on its output, and the most that it may cost then."""
     prompt = asked.prompt
     output_tokens = min(output_tokens, prompt.max_output_tokens or output_tokens)
-    capped = replace(prompt, max_output_tokens=output_tokens)
+    capped = dataclasses.replace(prompt, max_output_tokens=output_tokens)
     # No provider counts more tokens than a text has bytes.
     input_tokens = prompt.whole_size * (1 if all(message.text.isascii() for message in prompt.messages) else 4)
     input_tokens += OVERHEAD * (len(prompt.messages) + len(prompt.tools) + 1)

@@ -1,10 +1,10 @@
 """Conversations (PROTOCOL.md, Conversations): what a request continues, and what is kept for the next one."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.dialects.responses import body_of

@@ -4,8 +4,9 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from millrace import log, pricing
 from millrace.errors import MillraceError, UpstreamError
@@ -32,8 +33,7 @@ from millrace.wire.embeddings import EmbeddingsAsked
 _OUTCOMES = {Status.COMPLETED: Outcome.ANSWERED, Status.CANCELLED: Outcome.CANCELLED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingModel:
+class EmbeddingModel(Struct, frozen=True, kw_only=True):
     """The configured model: its name at the provider, and its price of input."""
 
     id: str

@@ -5,16 +5,16 @@ back: if the tool call, the text and all before it are the same, which one conve
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.runs.run import Run
 from millrace.types import Message, ToolCall
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """An answer that may be the one at a place in a history, and all that was before it."""
 
     at: int

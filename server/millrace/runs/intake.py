@@ -5,14 +5,15 @@ What is refused here never becomes a response.
 """
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.funnel.checks import form
@@ -256,10 +257,10 @@ class Intake:
         refers = turns.has_references(request.prompt.messages)
         if refers:
             messages = await self._conversations.resolved(request, last)
-            request = replace(request, prompt=replace(request.prompt, messages=messages))
+            request = replace(request, prompt=dataclasses.replace(request.prompt, messages=messages))
         if request.previous_response_id is not None:
             messages, session = await self._conversations.continued(request, last)
-            prompt = replace(request.prompt, messages=messages)
+            prompt = dataclasses.replace(request.prompt, messages=messages)
             request = replace(request, prompt=prompt, session=session or request.session)
         if refers or request.previous_response_id is not None:  # now all messages are there
             request = replace(request, prompt=settled(request.prompt))
@@ -276,7 +277,7 @@ class Intake:
             return request
         work = partial(histories.completed, messages, answers)
         whole = await in_thread_if_long(request.tenant, len(answers) * request.prompt.size, work)
-        return replace(request, prompt=replace(request.prompt, messages=whole))
+        return replace(request, prompt=dataclasses.replace(request.prompt, messages=whole))
 
 
 def repeat_of(create: Create, fields: dict[str, Any], principal: Principal) -> Repeat | None:

@@ -7,7 +7,8 @@ Beyond that a tenant's own oldest are dropped: first what only a lane still cont
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from millrace.memory import Shares, full
 from millrace.runs.histories import has_own_fields
@@ -16,16 +17,14 @@ from millrace.types import CallPiece, Message
 from millrace.wire import limits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
+class Repeat(Struct, frozen=True, kw_only=True):
     """What two requests must have in common to be one."""
 
     place: tuple[str, str, str]  # tenant, key, idempotency key
     digest: bytes  # SHA-256 of the body
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
+class _Item(Struct, eq=False):
     """A run that has ended, under which key it is repeated, and the bytes it was last counted with."""
 
     run: Run
@@ -39,8 +38,7 @@ _Place = tuple[str, str, int]  # tenant, id of a call, hash of the text before i
 _Items = OrderedDict[str, _Item]  # by response id, the oldest first
 
 
-@dataclass(slots=True)
-class _Shelf:
+class _Shelf(Struct):
     """The runs of one tenant, in the order in which they are dropped."""
 
     expired: _Items = field(default_factory=OrderedDict)  # only the next request of their lane can name them

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, cast
+
+from msgspec import Struct
 
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
@@ -29,8 +30,7 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """A phase, when it was reached by the clock, and why, where that has a reason."""
 
     phase: Phase

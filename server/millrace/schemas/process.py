@@ -12,9 +12,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from millrace import log
 from millrace.children.child import Child
@@ -34,8 +35,7 @@ PROGRAM = Path(__file__).with_name("worker.py")
 _TOO_MUCH = SchemaReport(unchecked=("",))  # too large, or takes too long
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
+class _Job(Struct, eq=False):
     """What is written to the process. Its answers come one by one: those that came in time count."""
 
     size: int  # bytes
@@ -46,8 +46,7 @@ class _Job:
     done: "Future[list[Any] | None]" = field(default_factory=Future)
 
 
-@dataclass(slots=True)
-class _Queue:
+class _Queue(Struct):
     """What waits of one tenant, in the order in which it came."""
 
     jobs: list[_Job] = field(default_factory=list)

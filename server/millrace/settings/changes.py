@@ -1,7 +1,6 @@
 """What may change while a server runs, and what needs a restart."""
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -11,8 +10,7 @@ from millrace.settings.faults import join
 from millrace.settings.sections import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where the settings of a server come from, to be read anew."""
 
     name: str  # of the file

@@ -2,20 +2,19 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import aiohttp
 import orjson
 from aiohttp import web
+from msgspec import Struct, field
 
 AT_ONCE = 32  # lines of a batch
 ENDS = {"in_progress": "completed", "cancelling": "cancelled"}  # once all lines that run have ended
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     id: str
     input_file_id: str
     endpoint: str

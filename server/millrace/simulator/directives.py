@@ -9,8 +9,9 @@ come first; `tool=NAME`: the answer calls this function, and may be given severa
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from millrace.simulator.faults import Fault
 from millrace.simulator.shapes import BadRequestError
@@ -27,8 +28,7 @@ _IN_PROMPT = re.compile(
 _NAME = re.compile(r"[\w-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Directives:
+class Directives(Struct, frozen=True):
     """The directives of one call. None: the profile decides."""
 
     ttft: float | None = None

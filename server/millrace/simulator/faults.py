@@ -1,8 +1,9 @@
 """The faults that a caller can request, and how they are parsed."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
+
+from msgspec import Struct, field
 
 from millrace.simulator.shapes import BadRequestError, error_body
 
@@ -29,8 +30,7 @@ class Kind(StrEnum):
 _MIDSTREAM = frozenset({Kind.HANGUP, Kind.RESET, Kind.END, Kind.STALL, Kind.MALFORMED})
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """A fault; `after` is the number of tokens before it, if it happens mid-stream."""
 
     kind: Kind
@@ -62,8 +62,7 @@ class Fault:
         return cls(kind, int(number))
 
 
-@dataclass(frozen=True, slots=True)
-class HttpError:
+class HttpError(Struct, frozen=True):
     """An HTTP error that replaces the answer."""
 
     status: int

@@ -1,13 +1,14 @@
 """The two simulated models: a fast weak one and a slow strong one."""
 
-from dataclasses import dataclass, replace
 from typing import Literal, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 Strength = Literal["weak", "strong"]
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """One simulated model: its name on the wire, its speed, and the quality of its answers."""
 
     name: str

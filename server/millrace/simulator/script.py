@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
 from random import Random
+
+from msgspec import Struct
 
 from millrace.simulator import answers, prose
 from millrace.simulator.book import Book
@@ -18,8 +19,7 @@ from millrace.simulator.shapes import Delta, call_opening, call_piece
 _ABOUT_CODE = re.compile(r"\b(code|function|program|script|snippet|markdown)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """When each token is due. Times count from the start, so that delays do not add up."""
 
     ttft_s: float
@@ -39,8 +39,7 @@ class Pace:
         return self.ttft_s + (tokens / self.tokens_per_s if self.tokens_per_s else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """One answer before it is sent; one delta for each token."""
 
     deltas: tuple[Delta, ...]

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import count
 from random import Random
 from typing import Any, NamedTuple, Self
 
 import orjson
 from aiohttp import web
+from msgspec.structs import replace
 
 from millrace import tokens
 from millrace.simulator import embeddings

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
 import orjson
+from msgspec import Struct, field
 
 DONE = b"data: [DONE]\n\n"
 _REASONING = "reasoning_content"
@@ -36,8 +36,7 @@ def event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """The billed tokens of one call."""
 
     prompt: int
@@ -56,8 +55,7 @@ class Usage:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """The fields that every chunk of one answer repeats."""
 
     id: str

@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError
 from millrace.pricing import NANODOLLAR, ZERO
@@ -25,8 +27,7 @@ def midnight(wall: float) -> float:
     return wall // DAY_S * DAY_S
 
 
-@dataclass(frozen=True, slots=True)
-class Today:
+class Today(Struct, frozen=True):
     """The UTC day and month that it is, in Unix seconds."""
 
     day: float
@@ -84,8 +85,7 @@ class Window:
         return self._seconds[-1][0] + 1 + MINUTE_S - now if self._seconds else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Elsewhere:
+class Elsewhere(Struct, frozen=True, kw_only=True):
     """What the other replicas have of an account, and how far this one may go without asking them."""
 
     day: Decimal = ZERO  # dollars that they have spent

@@ -8,8 +8,9 @@ counts its part of what was spent before, and nothing of what the others spend.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.beat import beat

@@ -1,12 +1,12 @@
 """What the ledger keeps as JSON in its columns, written and read in one place: prices, calls, stories, shapes."""
 
-from dataclasses import fields
 from decimal import Decimal
 from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import fields
 
 from millrace.pricing import NANODOLLAR
 from millrace.types import Charge, Outcome, Price, Shape, Story, Usage

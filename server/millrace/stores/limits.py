@@ -1,15 +1,15 @@
 """Limits of keys, tenants, end users and tags, counted in this process. All accounts of a request reserve, or none.
 
 What an account has spent is read from the ledger when it is first needed. So are accounts of end users and tags that
-were dropped: of these only the latest are kept. What such an account did within the last minute is forgotten then, but
-not its dollars.
+were dropped: only the latest are kept. What such an account did within a minute is forgotten then, not its dollars.
 """
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError

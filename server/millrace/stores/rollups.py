@@ -6,9 +6,10 @@ many tags clients make up. Nothing of it needs the rows of the ledger once they 
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from millrace.ports.rollups import Merge
 from millrace.stores.queries import Queries

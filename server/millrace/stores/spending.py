@@ -7,8 +7,9 @@ request, misses no process, and keeps what it knows when rows of the ledger are 
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from millrace.pricing import NANODOLLAR
 from millrace.stores.accounts import DAY_S, Today
@@ -95,8 +96,7 @@ class Snapshot(NamedTuple):
     others: Nanodollars  # by requests of other processes, of those that were opened lately
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
+class Others(Struct, frozen=True):
     """Other processes on the same data_dir: those that lived when this one started, and those of them that still do."""
 
     all: frozenset[str] = frozenset()

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct
 
 from millrace import log
 
@@ -37,8 +38,7 @@ _MAY_PASS = {
 Operation = Callable[[sqlite3.Connection], Any]
 
 
-@dataclass(slots=True)
-class _Queued:
+class _Queued(Struct):
     """An operation that waits. It may run several times, but only once in a transaction that is committed."""
 
     operation: Operation

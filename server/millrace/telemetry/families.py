@@ -4,8 +4,9 @@ Names that begin with `gen_ai` are those of OpenTelemetry's conventions for gene
 Labels hold names of the configuration and words of Millrace's own: no key, no end user, no tag, no text.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 # The bounds that the conventions name, in seconds and in tokens.
 DURATIONS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -24,8 +25,7 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Family:
+class Family(Struct, frozen=True, eq=False):
     """One metric. `name` is without the suffixes that its kind adds. `scale` is by what a count is divided."""
 
     name: str

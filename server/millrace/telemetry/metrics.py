@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from millrace.evidence.report import Reports
 from millrace.telemetry import families as the
@@ -19,8 +20,7 @@ Lags = Callable[[], Mapping[str, float]]  # returns for how many seconds somethi
 Budgets = Callable[[str | None], list[Used]]  # returns the budgets of a tenant, or of all
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """Who may read everything without an admin's key."""
 
     is_open: bool = False
@@ -31,8 +31,7 @@ def _no_budgets() -> Budgets:
     return lambda _: []
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
+class Metrics(Struct, frozen=True, kw_only=True):
     """What was counted of requests, and what is added up at a scrape."""
 
     figures: Figures = field(default_factory=Figures)

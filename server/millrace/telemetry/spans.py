@@ -6,7 +6,8 @@ begins with `millrace`. No text of a prompt or an answer is in them, unless the 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from millrace.telemetry.figures import OWN_NAME, answered_by, answering_call, escalation_of, reason_of
 from millrace.telemetry.numbers import OTHER
@@ -17,8 +18,7 @@ _FAILED = (Status.FAILED, Status.KILLED)
 _MESSAGE = 32_768  # characters of one message that are shown
 
 
-@dataclass(slots=True, kw_only=True)
-class Span:
+class Span(Struct, kw_only=True):
     """One span. Times are nanoseconds since 1970."""
 
     name: str

@@ -1,9 +1,12 @@
 """An answer: its finish reason and usage, its stored forms, what a cache lookup returns, and the verdict on it."""
 
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.types.conversation import Api, Message
 from millrace.types.evidence import NearAnswer
@@ -36,8 +39,7 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Tokens of one call. `input_tokens` includes those read from and written to the provider's cache.
 
     `cache_write_tokens` includes those written for an hour. `output_tokens` includes reasoning.
@@ -71,14 +73,13 @@ class Usage:
 NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class Stop(Struct, frozen=True, kw_only=True):
     """Why a model stopped, in the words of its API. A client of the same API is told the same."""
 
     api: Api
     reason: str
     sequence: str | None = None  # the stop sequence that it came to
-    beside: dict[str, Any] = field(default_factory=dict)  # what the API says besides, by its own names
+    beside: dict[str, Any] = {}  # what the API says besides, by its own names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +93,7 @@ class Finish:
     guard: str = ""  # that ended it; empty: none did
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """Why a model did not answer. `message` names it and may repeat its provider's words, without the key."""
 
     model: str
@@ -143,16 +143,14 @@ class StoredAnswer:
     id: str = field(default="", compare=False)  # empty: stored by an earlier version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedded:
+class Embedded(Struct, frozen=True, kw_only=True):
     """A provider's answer to a request for embeddings, and the tokens that it reports, if it does."""
 
     pieces: list[bytes]  # as they came: it may have megabytes, and joining them would take its time
     input_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredResponse:
+class StoredResponse(Struct, frozen=True, kw_only=True):
     """A response stored on disk, so that a later request can continue it."""
 
     id: str
@@ -161,8 +159,7 @@ class StoredResponse:
     body: bytes  # the response object, as JSON
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SemanticHit:
+class SemanticHit(Struct, frozen=True, kw_only=True):
     """A stored answer to the same question in other words."""
 
     answer: StoredAnswer

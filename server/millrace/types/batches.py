@@ -1,8 +1,9 @@
 """Batches: files of requests that are answered in their own time, and where one stands."""
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from millrace.types.model import Tier
 
@@ -35,8 +36,7 @@ class BatchStatus(StrEnum):
 _FINAL = (BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptFile:
+class KeptFile(Struct, frozen=True, kw_only=True):
     """A file that is kept on disk for a tenant. Times are Unix seconds."""
 
     id: str
@@ -48,16 +48,14 @@ class KeptFile:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchFault:
+class BatchFault(Struct, frozen=True, kw_only=True):
     """Why a batch has failed."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProvidedPart:
+class ProvidedPart(Struct, frozen=True, kw_only=True):
     """The lines of a batch that one model's provider answers, in a batch of its own."""
 
     tier: Tier  # of the model
@@ -68,8 +66,7 @@ class ProvidedPart:
     is_done: bool = False  # its answers are on the disk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, frozen=True, kw_only=True):
     """A batch at one moment. Times are Unix seconds."""
 
     id: str

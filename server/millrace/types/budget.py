@@ -1,9 +1,10 @@
 """Budgets: whose money a request spends, how much of it is gone, and what is done about it."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 
 class AccountKind(StrEnum):
@@ -69,8 +70,7 @@ def step_at(steps: Steps, spent: Decimal, limit: Decimal) -> Step | None:
     return reached
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class Budget(Struct, frozen=True, kw_only=True):
     """How far a request's scarcest budget is spent, and so what is done with the request."""
 
     step: Step
@@ -93,16 +93,14 @@ class Budget:
         return f"{share}% of {self.account.whose}'s ${self.limit:f} a {self.period} is spent"
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
+class Rest(Struct, frozen=True):
     """What is left of a budget, if it is less than a request is likely to cost. The request may cost so much."""
 
     dollars: Decimal
     of: str  # which budget, in words
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
+class Reached(Struct, frozen=True, kw_only=True):
     """A step that an account has reached, for the operator. It is told once an account, period and step."""
 
     account: AccountName
@@ -114,8 +112,7 @@ class Reached:
     limit: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Remaining:
+class Remaining(Struct, frozen=True):
     """What is left of one limit, of the account that has the least of it."""
 
     limit: Decimal | int
@@ -123,8 +120,7 @@ class Remaining:
     reset_s: float  # seconds until all of it is there again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Left(Struct, frozen=True, kw_only=True):
     """What is left of a request's limits. None: it has no such limit."""
 
     requests: Remaining | None = None  # of a minute
@@ -142,8 +138,7 @@ class Used(NamedTuple):
     step: Step | None  # that is reached
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Struct, frozen=True):
     """Dollars of the UTC day and month that an account has spent."""
 
     day: Decimal

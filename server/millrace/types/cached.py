@@ -1,7 +1,8 @@
 """What an operator sees of the caches: their entries, what they hold by tenant, and a decision with its reasons."""
 
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.types.answer import CacheOutcome, StoredAnswer
 
@@ -14,8 +15,7 @@ def entry_id(scope: bytes, question: str) -> str:
     return SEMANTIC_PREFIX + hashlib.sha256(b"%d:%b%b" % (len(scope), scope, text)).hexdigest()[:24]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objection:
+class Objection(Struct, frozen=True, kw_only=True):
     """Why one stored answer may not do for another question."""
 
     rule: str  # its name
@@ -23,8 +23,7 @@ class Objection:
     is_hard: bool  # never overruled; a soft one is evidence for the decision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """Whether the answer to a stored question would be served to another one, and why."""
 
     served: bool
@@ -35,8 +34,7 @@ class Decision:
     threshold: float  # of the probability
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptAnswer:
+class KeptAnswer(Struct, frozen=True, kw_only=True):
     """One stored answer, in either cache or in both."""
 
     ids: tuple[str, ...]  # in the semantic cache, in the exact one
@@ -50,8 +48,7 @@ class KeptAnswer:
     hits: int  # requests that it has answered, as far as the ledger goes back
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearEntry:
+class NearEntry(Struct, frozen=True, kw_only=True):
     """A stored question near to another one, and what the decision says of the two."""
 
     id: str
@@ -62,8 +59,7 @@ class NearEntry:
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class Served(Struct, frozen=True, kw_only=True):
     """How many requests of a tenant the caches have answered."""
 
     requests: int = 0
@@ -72,8 +68,7 @@ class Served:
     joined: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TenantCache:
+class TenantCache(Struct, frozen=True, kw_only=True):
     """What the caches hold of one tenant, and how often they have answered."""
 
     tenant: str
@@ -86,8 +81,7 @@ class TenantCache:
     served: Served = Served()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deleted:
+class Deleted(Struct, frozen=True, kw_only=True):
     """How many entries were deleted on disk."""
 
     exact: int

@@ -1,12 +1,15 @@
 """Messages, their parts, tools and tool calls, and the prompt made of them."""
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from sys import getsizeof
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.types.tool_choice import ToolChoice, ToolKey
 
@@ -72,8 +75,7 @@ class Sealed:
         return MESSAGE_SIZE + PARSED * self.size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
+class Media(Struct, frozen=True, kw_only=True):
     """A part that is not text. It is passed to the model unchanged and never parsed."""
 
     kind: str  # image, file, audio; block: one that only one API understands
@@ -118,8 +120,7 @@ class Native:
         return PARSED * self.size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True, kw_only=True):
     """A call of a tool that the model asks for."""
 
     id: str
@@ -127,7 +128,7 @@ class ToolCall:
     arguments: str  # JSON text, unchanged and not validated; of a custom tool any text
     namespace: str = ""  # of the tool
     is_custom: bool = False  # of a custom tool
-    own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields beside it, such as a signature
+    own_fields: dict[str, Any] = {}  # the provider's own fields beside it, such as a signature
 
     @property
     def tool(self) -> ToolKey:
@@ -171,8 +172,7 @@ class Tool:
         return size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True):
     """One message: its parts in order, and the fields that only an assistant's or a tool's message has."""
 
     role: str  # system, user, assistant or tool
@@ -183,7 +183,7 @@ class Message:
     reasoning: str = ""  # assistant only, as the provider sent it
     refusal: str = ""  # assistant only
     name: str = ""  # of who speaks, where a conversation has several of one role
-    own_fields: dict[str, Any] = field(default_factory=dict)  # the provider's own fields, such as `reasoning_details`
+    own_fields: dict[str, Any] = {}  # the provider's own fields, such as `reasoning_details`
     sealed: tuple[Sealed, ...] = ()  # in order; a tool's message without a call has only these
     tools: tuple[Tool, ...] = ()  # system only: tools that may be called from here on; `Prompt.tools` has them too
     unread: Unread = ()  # fields of `unread_api`; parts are in `content`, calls in `tool_calls`
@@ -244,22 +244,19 @@ class Message:
         return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
 
-@dataclass(frozen=True, slots=True)
-class Thought:
+class Thought(Struct, frozen=True):
     """A delta of a model's reasoning."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """A delta of text that the provider marked as a refusal."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallPiece:
+class CallPiece(Struct, frozen=True, kw_only=True):
     """A delta of a tool call. The first one of an index has the id and the name; all may have arguments."""
 
     index: int  # of the call within the answer
@@ -268,11 +265,10 @@ class CallPiece:
     arguments: str = ""
     namespace: str = ""
     is_custom: bool = False
-    own_fields: dict[str, Any] = field(default_factory=dict)  # fields of the provider's own
+    own_fields: dict[str, Any] = {}  # fields of the provider's own
 
 
-@dataclass(frozen=True, slots=True)
-class OwnFields:
+class OwnFields(Struct, frozen=True):
     """Fields of the provider's own beside an answer. Some providers want them back with it in the next request."""
 
     fields: dict[str, Any]
@@ -410,7 +406,7 @@ class Prompt:
         known = {tool.key for tool in own}
         brought = {tool.key: tool for message in self.messages for tool in message.tools}
         added = [tool for key, tool in brought.items() if key not in known]
-        return replace(self, tools=(*own, *added), added_tools=len(added))
+        return dataclasses.replace(self, tools=(*own, *added), added_tools=len(added))
 
     @property
     def size(self) -> int:

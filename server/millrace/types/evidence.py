@@ -1,8 +1,9 @@
 """What judging has found about cheap answers: samples, what judges say of them, rates, and what follows."""
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 EVIDENCE_TENANT = "(evidence)"  # in the ledger, of the calls that evidence makes at the operator's cost
 
@@ -25,8 +26,7 @@ class Says(StrEnum):
     UNSURE = "unsure"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearAnswer:
+class NearAnswer(Struct, frozen=True, kw_only=True):
     """A stored answer to a near question that no rule keeps apart, and how the semantic cache weighed the two."""
 
     entry_id: str
@@ -39,8 +39,7 @@ class NearAnswer:
     is_off: bool = False  # it would have been served, but its scope serves nothing for now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True):
     """A bet that was taken to be judged."""
 
     id: str
@@ -68,8 +67,7 @@ class Sample:
         return self.lever in (Lever.SEMANTIC, Lever.NEAR_MISS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opinion:
+class Opinion(Struct, frozen=True, kw_only=True):
     """What one judge says."""
 
     judge: str
@@ -77,16 +75,14 @@ class Opinion:
     probability: float = 1.0  # with which it was asked, given what the judges before it said
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(Struct, frozen=True, kw_only=True):
     """A sample and what was said of it, the cheapest judge first."""
 
     sample: Sample
     opinions: tuple[Opinion, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeErrors:
+class JudgeErrors(Struct, frozen=True, kw_only=True):
     """How often a judge is wrong, from pairs of which a dearer one spoke too. All are upper 95 % bounds but for means.
 
     Without such pairs they are those that are assumed of a judge that nobody has checked.
@@ -100,8 +96,7 @@ class JudgeErrors:
     alarms_upper: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class Rate(Struct, frozen=True, kw_only=True):
     """How often something was wrong, with its bounds of 95 % each; None: not known yet."""
 
     judged: int
@@ -112,8 +107,7 @@ class Rate:
     since: float | None = None  # Unix seconds; of the first sample that counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class Lesson(Struct, frozen=True, kw_only=True):
     """What a semantic cache is to learn from a pair of questions that was judged."""
 
     scope: bytes
@@ -125,16 +119,14 @@ class Lesson:
     weight: float  # how many pairs it stands for
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steering:
+class Steering(Struct, frozen=True, kw_only=True):
     """How freely a scope of the semantic cache serves. It begins with what is shipped."""
 
     strictness: float = 0.0  # is added to the log odds that a hit needs
     is_off: bool = False  # nothing is served; what would have been is still judged
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """A change of the steering, and why."""
 
     at: float  # Unix seconds
@@ -151,8 +143,7 @@ class Rating(StrEnum):
     DOWN = "down"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feedback:
+class Feedback(Struct, frozen=True, kw_only=True):
     """What somebody says of a response. A better answer is not kept, but whether there was one is."""
 
     tenant: str
@@ -163,8 +154,7 @@ class Feedback:
     at: float  # Unix seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedbackCounts:
+class FeedbackCounts(Struct, frozen=True, kw_only=True):
     """How often feedback was given."""
 
     up: int = 0
@@ -172,8 +162,7 @@ class FeedbackCounts:
     better: int = 0  # with a better answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceCost:
+class EvidenceCost(Struct, frozen=True, kw_only=True):
     """What evidence has cost: requests that were asked again and calls of judges, and their dollars."""
 
     requests: int

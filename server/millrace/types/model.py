@@ -1,9 +1,11 @@
 """The models that may answer a request, and their prices."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from millrace.types.conversation import Api
 
@@ -20,8 +22,7 @@ class Tier(StrEnum):
     LARGE = "large"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(Struct, frozen=True, kw_only=True):
     """Dollars per million tokens."""
 
     input: Decimal
@@ -75,8 +76,7 @@ class Price:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
+class Encoding(Struct, frozen=True, kw_only=True):
     """In which vocabulary the tokens of a model are counted."""
 
     name: str = "o200k_base"
@@ -84,8 +84,7 @@ class Encoding:
     factor: float = 1.0  # tokens of the model for one of the vocabulary, until its provider has reported some
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Struct, frozen=True, kw_only=True):
     """One configured model: its name, tier, address, price and limits."""
 
     tier: Tier  # for which it answers
@@ -98,7 +97,10 @@ class Model:
     encoding: Encoding = Encoding()
     max_output_tokens: int | None = None  # the operator's cap of an answer; None: no cap
     cap_tool_calls: bool = False  # whether the cap also holds where a tool may be called
-    tier_prices: Mapping[str, Price] = field(default_factory=dict, hash=False)  # of other service tiers
+    tier_prices: Mapping[str, Price] = field(default_factory=dict)  # of other service tiers
+
+    def __hash__(self) -> int:
+        return hash((self.tier, self.id, self.address))  # not of `tier_prices`, which has none
 
     @property
     def name(self) -> str:
@@ -119,8 +121,7 @@ class Model:
         return self.price_at(service_tier) or self.price
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class Deployment(Struct, frozen=True, kw_only=True):
     """One of the places where a model is served."""
 
     label: str = ""  # for ledger, log and health: a region or a number; empty where the model has no other

@@ -1,9 +1,10 @@
 """Costs: the charge of one upstream call, the statement of one request, and its row in the ledger."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
+
+from msgspec import Struct
 
 from millrace.types.answer import CacheOutcome, Source, Usage
 from millrace.types.model import Price, Tier
@@ -36,8 +37,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(Struct, frozen=True, kw_only=True):
     """What one upstream call used and cost, however it ended."""
 
     model: str
@@ -56,8 +56,7 @@ class Charge:
     ended_at: float | None = None  # None: it still runs, or went on for another request
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Statement(Struct, frozen=True, kw_only=True):
     """What a request has used and cost so far."""
 
     usage: Usage  # of the answer shown
@@ -70,8 +69,7 @@ class Statement:
     service_tier: str = ""  # of the answer shown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One row of the ledger."""
 
     request_id: str
@@ -103,16 +101,14 @@ class Entry:
     trace: Trace | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(Struct, frozen=True, kw_only=True):
     """Where the answer of a request that has ended came from, and where it went."""
 
     cache: CacheOutcome
     entry_ids: tuple[str, ...]  # of stored answers: the one that a cache gave, and its own
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """Which rows of the ledger are wanted. What is None selects nothing by itself."""
 
     tenant: str | None = None
@@ -127,8 +123,7 @@ class Selection:
     model: str | None = None  # as `levers.model_of` has it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionBill:
+class SessionBill(Struct, frozen=True, kw_only=True):
     """What the requests of one session have used and cost together. Times are Unix seconds."""
 
     session: str

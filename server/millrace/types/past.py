@@ -1,6 +1,6 @@
 """A request that has ended, as its row in the ledger tells it. Money is in whole nanodollars (1e-9 dollars)."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from millrace.types.answer import CacheOutcome, Usage
 from millrace.types.model import Price
@@ -8,8 +8,7 @@ from millrace.types.money import Outcome, Status
 from millrace.types.story import NO_STORY, Story
 
 
-@dataclass(slots=True, kw_only=True)
-class PastCall:
+class PastCall(Struct, kw_only=True):
     """One upstream call that has ended. Not frozen: a million are made at once, and that takes twice as long."""
 
     model: str
@@ -22,8 +21,7 @@ class PastCall:
     service_tier: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class Past:
+class Past(Struct, kw_only=True):
     """One row of the ledger. Not frozen, as `PastCall`."""
 
     request_id: str

@@ -1,12 +1,16 @@
 """An accepted request with its options, and one call to an upstream."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from sys import getsizeof
 from typing import Any, NamedTuple, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.types.budget import Budget, Rest, Step
 from millrace.types.conversation import Prompt, Tool
@@ -56,8 +60,7 @@ class OnDisconnect(StrEnum):
     DETACH = "detach"  # it runs on and can be resumed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paths:
+class Paths(Struct, frozen=True, kw_only=True):
     """Where fields are in the dialect of a client, for errors that name one."""
 
     dialect: str = "responses"
@@ -91,8 +94,7 @@ class Counted(NamedTuple):
 NOT_COUNTED = Counted(0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """One accepted `response.create`."""
 
     id: str
@@ -107,7 +109,7 @@ class Request:
     context: tuple[str, ...] = ()  # chunks, most relevant first
     context_budget: int | None = None  # tokens of context and history; None: the configured budget
     input_tokens: int = 0  # of the trimmed prompt, about as the large model counts them; 0 before that
-    counts: Mapping[str, Counted] = field(default_factory=dict)  # of the trimmed prompt, by the names of the models
+    counts: Mapping[str, Counted] = {}  # of the trimmed prompt, by the names of the models
     key_cap: int | None = None  # output tokens that the operator lets the key's answers have; None: no cap
     trimmed_tokens: int = 0  # cut from the prompt
     cut_history: bytes = b""  # SHA-256 of the messages that were cut; empty if none were
@@ -155,7 +157,7 @@ class Request:
         """Return it as it is kept after its end: without its context, and with its messages only to be continued."""
         if continued and not (self.prompt.context or self.context or self.check_schema or self.check_pattern):
             return self
-        prompt = replace(self.prompt, context="", messages=self.prompt.messages if continued else ())
+        prompt = dataclasses.replace(self.prompt, context="", messages=self.prompt.messages if continued else ())
         return replace(self, prompt=prompt, context=(), check_schema=None, check_pattern=None)
 
     @property
@@ -172,8 +174,7 @@ class Request:
         return self.delivery is Delivery.PREFIX and self.strategy not in (Strategy.SMALL, Strategy.LARGE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prefix:
+class Prefix(Struct, frozen=True, kw_only=True):
     """How the beginning of a prompt is kept in the provider's cache, where the client does not say it."""
 
     key: str = ""  # that it is found by, where the provider takes one; it tells nothing of tenant or prompt
@@ -186,7 +187,7 @@ class Call:
 
     model: Model
     prompt: Prompt
-    prefix: Prefix = Prefix()
+    prefix: Prefix = Prefix()  # noqa: RUF009 - it is frozen
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
     key_cap: int | None = None  # output tokens that the operator lets the key's answers have; None: no cap

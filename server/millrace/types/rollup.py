@@ -1,8 +1,9 @@
 """Rollups: what requests were, added up by time, so that many cost nothing to look at."""
 
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 
 class Span(IntEnum):
@@ -41,8 +42,7 @@ class CellName(NamedTuple):
     tag: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Cell(Struct, frozen=True, kw_only=True):
     """What was added up. The numbers beside `sums` are in it too; they can be added without reading it."""
 
     name: CellName
@@ -53,8 +53,7 @@ class Cell:
     sums: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Struct, frozen=True, kw_only=True):
     """Which cells are asked for. What is None selects nothing by itself."""
 
     span: Span
@@ -65,8 +64,7 @@ class Window:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """Of one tag or tenant: a part of what a window has."""
 
     name: str

@@ -1,13 +1,13 @@
 """What the router says of a request, what it learns from, and how its state is kept."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from millrace.types.model import Tier
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
+class Advice(Struct, frozen=True, kw_only=True):
     """Which model the router would ask first, and why."""
 
     tier: Tier
@@ -31,8 +31,7 @@ class LabelSource(StrEnum):
     FEEDBACK = "feedback"  # a person
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
+class Label(Struct, frozen=True, kw_only=True):
     """How likely it is that the models' answers to a prompt were right: from 0 to 1. None: not known."""
 
     small: float | None
@@ -41,16 +40,14 @@ class Label:
     source: LabelSource
 
 
-@dataclass(frozen=True, slots=True)
-class StateVersion:
+class StateVersion(Struct, frozen=True):
     """Which state of a tenant is kept: its number, and how often what is kept under it was replaced."""
 
     number: int
     revision: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptState:
+class KeptState(Struct, frozen=True, kw_only=True):
     """What is kept of one tenant's router."""
 
     tenant: str

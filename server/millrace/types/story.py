@@ -3,8 +3,10 @@
 It stands in the ledger, so that a request can be explained, and decided again under other settings, once it has ended.
 """
 
-from dataclasses import dataclass, fields
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from millrace.types.model import Tier
 from millrace.types.request import CacheMode
@@ -12,8 +14,7 @@ from millrace.types.request import CacheMode
 MOST_MESSAGES = 32  # of a request whose sizes are kept one by one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Near:
+class Near(Struct, frozen=True, kw_only=True):
     """A stored question near to the one that was asked, as the semantic cache weighed the two."""
 
     entry_id: str
@@ -22,8 +23,7 @@ class Near:
     is_off: bool = False  # its scope served nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookedUp:
+class LookedUp(Struct, frozen=True, kw_only=True):
     """What both caches were asked, by digests: they tell which requests are the same, and nothing else."""
 
     mode: CacheMode
@@ -33,8 +33,7 @@ class LookedUp:
     input_tokens: int = 0  # of the prompt once it is trimmed, as counted here
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
+class Scores(Struct, frozen=True, kw_only=True):
     """What the router made of a prompt."""
 
     tier: Tier  # that it asked first
@@ -47,8 +46,7 @@ class Scores:
     sketch: bytes = b""  # of the prompt: a few sums, from which no word can be read; empty: of an earlier version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(Struct, frozen=True, kw_only=True):
     """What the checks said of one whole answer."""
 
     tier: Tier  # of the model that gave it
@@ -56,8 +54,7 @@ class Judgement:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class Story(Struct, frozen=True, kw_only=True):
     """What each stage decided. What a stage did not come to is empty."""
 
     looked_up: LookedUp | None = None  # None: the caches were not asked, or the row is of an earlier version
@@ -75,8 +72,7 @@ class Story:
 NO_STORY = Story()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(Struct, frozen=True, kw_only=True):
     """What a request looked like, as it was sent on after trimming: how much of what, and its options. No text.
 
     Another request of the same shape can be made of it (`millrace explain --redacted-repro`). Sizes are characters.

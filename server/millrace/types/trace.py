@@ -1,7 +1,9 @@
 """Trace context as W3C has it: the trace that a request belongs to, and what its calls tell providers of it."""
 
 import random
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.types.conversation import Prompt
 
@@ -9,16 +11,14 @@ SAMPLED = 0x01  # of the flags: who sent it records it
 _SENT_ON = 0x03  # of the flags that are known: sampled, and that the id of the trace is random
 
 
-@dataclass(slots=True)
-class Content:
+class Content(Struct):
     """What was asked and answered, where the operator wants that in traces. It is filled in on the way."""
 
     prompt: Prompt | None = None
     answer: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Trace(Struct, frozen=True, kw_only=True):
     """The trace of one request. Ids are hexadecimal, in lower case."""
 
     trace_id: str  # 32 digits

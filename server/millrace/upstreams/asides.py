@@ -1,7 +1,8 @@
 """Merges the text deltas and the asides of one socket read in the order in which the model sent them. No I/O."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from millrace.types import Aside, CallPiece, OwnFields, Refusal, Sealed, Thought
 from millrace.types.conversation import merged

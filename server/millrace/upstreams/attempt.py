@@ -6,9 +6,10 @@ import random
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
+
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError

@@ -5,9 +5,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
+
+from msgspec import Struct
 
 from millrace.errors import UpstreamError
 from millrace.memory import Hold
@@ -35,8 +36,7 @@ _USAGE = re.compile(r'"usage"\s*:\s*(?=\{)')
 _decoder = json.JSONDecoder()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingsEndpoint:
+class EmbeddingsEndpoint(Struct, frozen=True, kw_only=True):
     """Where a model is served, under which name, and its timeouts in seconds."""
 
     base_url: str

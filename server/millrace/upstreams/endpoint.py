@@ -1,12 +1,11 @@
 """Where a model is served."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from millrace.upstreams.quirks import PRESETS, Quirks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamEndpoint:
+class UpstreamEndpoint(Struct, frozen=True, kw_only=True):
     """Where a model is served, and its timeouts in seconds."""
 
     base_url: str

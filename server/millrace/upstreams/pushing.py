@@ -7,12 +7,12 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
 from aiohappyeyeballs import AddrInfoType
+from msgspec import Struct
 
 from millrace.upstreams.exchange import KERNEL_BYTES, ConnectError, Traced
 from millrace.upstreams.http1 import Connection, Exchange
@@ -24,8 +24,7 @@ NEXT_ADDRESS_S = 0.25  # until the next address of a name is tried beside the fi
 _Key = tuple[str, str, int]  # scheme, host, port
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
+class _Address(Struct, frozen=True):
     """What of a URL its connections and the heads of its requests need."""
 
     key: _Key  # what two URLs must have in common to share a connection

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.types import CACHE_CONTROL
 from millrace.upstreams.chat.chunks import OWN_FIELDS
@@ -59,8 +61,7 @@ class CallIds(StrEnum):
     NINE = "nine"  # nine letters and digits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quirks:
+class Quirks(Struct, frozen=True, kw_only=True):
     """What a provider takes."""
 
     # Fields that are not sent. `assistant.name` is one of such messages, `cache_control` one wherever it is.
@@ -136,8 +137,7 @@ PRESETS: Mapping[str, Quirks] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One difference that a refusal has shown, in a form that can be remembered and told."""
 
     what: str

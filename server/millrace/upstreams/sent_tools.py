@@ -3,14 +3,15 @@
 A tool in a namespace is a function `namespace__name`. A custom tool is a function with one text, `input`.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from millrace.types import CallPiece, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice, ToolKey
@@ -97,7 +98,7 @@ class SentTools:
         grammar = tool.grammar or {}
         if grammar.get("type") == "grammar":
             said.append(f"`input` must be text of this grammar ({grammar['syntax']}):\n{grammar['definition']}")
-        return replace(
+        return dataclasses.replace(
             tool,
             name=self.name_of(tool.key),
             description="\n\n".join(filter(None, said)) or None,

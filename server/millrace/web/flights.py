@@ -5,9 +5,9 @@ It names the flight by its token, which only replicas know, since they find it i
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send

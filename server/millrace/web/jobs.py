@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace import log
 from millrace.dialects.event_log import EventLog, FrameCodec
@@ -27,8 +28,7 @@ Refuse = Callable[[MillraceError, str | None, str | None], None]  # an error, it
 Show = Callable[[Run, str | None, str | None], tuple[EventLog, FrameCodec]]
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """A request of this connection, or a replay, waiting for its turn or having it."""
 
     response_id: str

@@ -1,20 +1,18 @@
 """Which request of a connection runs next (PROTOCOL.md, A connection, Lanes): in order in a lane, lanes in parallel."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from millrace.errors import MillraceError
 from millrace.wire import limits
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class Place(Struct, frozen=True, eq=False):
     """A request's place in its lane (None: the default one)."""
 
     stream_id: str | None
 
 
-@dataclass(slots=True)
-class Lanes:
+class Lanes(Struct):
     """The requests of one connection, running and waiting."""
 
     running: dict[str | None, Place] = field(default_factory=dict)  # by lane: one at a time in each

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.errors import slow_consumer
 from millrace.principal import Principal
@@ -18,8 +19,7 @@ FLUSH_S = 2.0  # how long a peer may take to read how its requests were ended
 Close = Callable[[CloseCode, str], None]
 
 
-@dataclass(slots=True)
-class Closing:
+class Closing(Struct):
     """How a connection ends that takes no new requests. All times by the clock."""
 
     since: float

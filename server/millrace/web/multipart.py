@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from millrace.errors import MillraceError
 
@@ -17,8 +18,7 @@ _ESCAPED = re.compile(r"\\([\"\\])")  # in a quoted name
 _DISPOSITION = re.compile(r"^content-disposition:(.*)$", re.IGNORECASE | re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A part begins: the name of its field, and of its file if it is one."""
 
     name: str

@@ -1,13 +1,12 @@
 """What needs no key, and what is no response: the page's files, health, models, contracts."""
 
-import dataclasses
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -136,7 +135,7 @@ def model_health(process: Process) -> list[documents.ModelHealth]:
 
 def hedges(process: Process) -> documents.Hedges:
     """Return what became of hedges."""
-    return documents.Hedges(**dataclasses.asdict(process.funnel.hedging.report()))
+    return documents.Hedges(**structs.asdict(process.funnel.hedging.report()))
 
 
 def _is_verbose(request: Request, process: Process) -> bool:

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct, field
 from starlette.requests import Request
 
 from millrace.access.gate import Gate
@@ -68,8 +68,7 @@ class OnItsWay(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Process(Struct, frozen=True, kw_only=True):
     """What every connection of this process shares."""
 
     funnel: Funnels

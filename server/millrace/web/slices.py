@@ -5,7 +5,8 @@ connection can go on.
 """
 
 import sys
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 FRAMES = 32  # of a slice; parsing as many takes some 0.3 ms
 BYTES = 64 * 1024  # after which a slice of several frames ends
@@ -18,8 +19,7 @@ _MASK = 4  # bytes
 _EXTENDED = {126: 2, 127: 8}  # bytes of a length that the second byte does not hold (RFC 6455, 5.2)
 
 
-@dataclass(frozen=True, slots=True)
-class TooBig:
+class TooBig(Struct, frozen=True):
     """A message that is too long: how it begins, and the bytes of it that are announced or have come."""
 
     beginning: bytes

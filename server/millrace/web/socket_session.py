@@ -9,10 +9,10 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from millrace import log
@@ -61,8 +61,7 @@ async def close(websocket: WebSocket, writer: FrameWriter, code: int, reason: st
             await websocket.close(code, reason)
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(Struct):
     """What could be read of a frame, and what is wrong with it."""
 
     envelope: Envelope | None = None

@@ -1,7 +1,6 @@
 """Files and batches as OpenAI's API has them, and the lines of their files."""
 
 import codecs
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -177,8 +176,7 @@ class _Named(Struct):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class BatchLine:
+class BatchLine(Struct, frozen=True):
     """A line of an input file that can be run: its request, not yet read."""
 
     custom_id: str

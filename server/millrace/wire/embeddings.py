@@ -1,6 +1,5 @@
 """Embeddings: what clients ask for, and how a provider answers. The answer itself is passed on as it came."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,8 +50,7 @@ class EmbeddingsAnswer(Struct, kw_only=True):
     usage: EmbeddingsUsage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingsAsked:
+class EmbeddingsAsked(Struct, frozen=True, kw_only=True):
     """A valid request: the model it names, about how many tokens its texts have, and all its fields."""
 
     model: str

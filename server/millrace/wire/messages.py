@@ -3,11 +3,12 @@
 What only this API understands stays as it is in `Prompt.native`, in sealed blocks and in unread fields.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from millrace.errors import invalid
 from millrace.types import Api, Format, Message, Native, Part, Path, Paths, Prompt, Sealed, Tool, ToolCall
@@ -96,8 +97,7 @@ class MessagesBody(CountBody, kw_only=True):
 _NEUTRAL = frozenset(MessagesBody.__struct_fields__) - {"thinking"} | {"millrace"}
 
 
-@dataclass(slots=True)
-class _Turns:
+class _Turns(Struct):
     """The messages read so far."""
 
     messages: list[Message] = field(default_factory=list)
@@ -270,7 +270,7 @@ def _answer(content: str | Sequence[dict[str, Any]], path: str, ids: set[str]) -
                     word = carried.read(read.signature)
                     own_fields |= word.message
                     of_calls |= word.calls
-                    sealed += (replace(whole, api=one.api, fields=one.fields) for one in word.blocks)
+                    sealed += (dataclasses.replace(whole, api=one.api, fields=one.fields) for one in word.blocks)
     ids |= {call.id for call in calls}
     return Message(
         role="assistant",

@@ -1,9 +1,8 @@
 """One HTTP endpoint, as the published contract describes it."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from millrace.wire import documents
 
@@ -12,8 +11,7 @@ Schema = dict[str, Any]
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One HTTP endpoint: its request body, its answer, and the events that it can stream instead."""
 
     method: str

@@ -5,16 +5,17 @@ an `Envelope`, then `read_create` or another function reads the fields. The stru
 they do not have are passed on or noted (`passed_on`).
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError, invalid
 from millrace.types import (
@@ -55,8 +56,7 @@ Summary = Literal["auto", "concise", "detailed", "none"]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """A decoded frame: its type, its fields, and the ids that an answer to it repeats."""
 
     type: str
@@ -105,16 +105,14 @@ class Create(Struct, frozen=True, kw_only=True):  # no format: a struct of so ma
     not_passed_on: tuple[str, ...] = ()  # paths of fields that have no place in the provider's API
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """`response.cancel`: one response, or else a lane (None: the default lane)."""
 
     response_id: str | None
     stream_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(Struct, frozen=True):
     """`millrace.resume`: which response to replay, and from which event."""
 
     response_id: str
@@ -122,15 +120,13 @@ class Resume:
     epoch: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     """`millrace.ping`: `t` is returned unchanged."""
 
     t: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Struct, frozen=True):
     """The messages of a client that has another form for them, and where fields of it are."""
 
     messages: tuple[Message, ...]
@@ -402,7 +398,7 @@ def create(
     if prompt.service_tier == BATCH_TIER:
         raise invalid("service_tier", 'service_tier: "batch" is of batches; upload a file instead: POST /v1/files')
     if prompt.extras:
-        prompt = replace(prompt, extras_size=len(msgspec.json.encode(prompt.extras)))
+        prompt = dataclasses.replace(prompt, extras_size=len(msgspec.json.encode(prompt.extras)))
     _ = prompt.whole_size  # of schemas it is computed once: here, since a long request is read off the loop
     return Create(
         model=body.model,

@@ -5,11 +5,11 @@ has the fields of a Responses body, but for `input`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from millrace.errors import MillraceError, invalid
 from millrace.types import Message, Part, Path, Paths, ToolCall
@@ -120,8 +120,7 @@ class ToolPart(Struct, rename="camel", kw_only=True):
         return self.state == "output-denied" or (self.state == "approval-responded" and refused)
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(Struct):
     """What was read of one step of an assistant's message."""
 
     parts: list[Part] = field(default_factory=list)

@@ -1,12 +1,13 @@
 """What a provider does not get, and the notes on it: service tiers without a price, marks for caches."""
 
 import asyncio
+import dataclasses
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.types import Call, Message, Price, Prompt, Tool, Unread
 from millrace.upstreams.chat import body as chat
@@ -15,7 +16,7 @@ from tests.support.provider import CALL, DONE, END, HEAD, body, event, says, scr
 
 MARK: Unread = ((("content", 0, "cache_control"), {"type": "ephemeral"}), (("content", 0, "x"), 1))
 ON_A_TOOL: Unread = ((("cache_control",), {"type": "ephemeral"}),)
-MARKED = replace(
+MARKED = dataclasses.replace(
     CALL,
     prompt=Prompt(
         messages=(Message(role="user", parts=("Hi",), unread=MARK),), tools=(Tool(name="f", unread=ON_A_TOOL),)
@@ -26,7 +27,7 @@ ANSWER = HEAD + body(event("Hi", "stop"), DONE) + END
 
 
 def asking(tier: Any, **fields: Any) -> Call:
-    return replace(CALL, **fields, prompt=replace(CALL.prompt, extras={"service_tier": tier}))
+    return dataclasses.replace(CALL, **fields, prompt=dataclasses.replace(CALL.prompt, extras={"service_tier": tier}))
 
 
 @pytest.mark.parametrize("provider", PRESETS)
@@ -41,8 +42,9 @@ def test_marks_for_a_cache_go_where_they_are_taken(provider: str) -> None:
 
 def test_a_text_whose_only_mark_is_left_out_is_a_text() -> None:
     """As if it had not been marked."""
-    asked = replace(
-        MARKED, prompt=replace(MARKED.prompt, messages=(replace(MARKED.prompt.messages[0], unread=MARK[:1]),))
+    asked = dataclasses.replace(
+        MARKED,
+        prompt=dataclasses.replace(MARKED.prompt, messages=(replace(MARKED.prompt.messages[0], unread=MARK[:1]),)),
     )
     assert chat.fields_of(asked, PRESETS["openai"])["messages"] == [{"role": "user", "content": "Hi"}]
 
@@ -110,7 +112,9 @@ async def test_the_tier_that_is_charged_is_the_one_reported(asked: Any, reported
         HEAD + body(json.dumps(whole).encode()) + END,
     ):
         async with scripted_provider(says(answer)) as provider:
-            attempt = provider.upstream.open(asking(asked, model=PRICED) if asked else replace(CALL, model=PRICED))
+            attempt = provider.upstream.open(
+                asking(asked, model=PRICED) if asked else dataclasses.replace(CALL, model=PRICED)
+            )
             await attempt.done
             assert attempt.service_tier == charged
             await attempt.task

@@ -1,11 +1,12 @@
 """What a provider says beside the text: reasoning, refusals and tool calls, read in order and untouched."""
 
+import dataclasses
 import json
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.simulator import SMALL, Simulator
@@ -40,7 +41,7 @@ TOOLS = (
     Tool(name="weather", parameters={"type": "object", "properties": {"town": {}}, "required": ["town"]}),
     Tool(name="now"),
 )
-OFFERED = replace(CALL, prompt=replace(CALL.prompt, tools=TOOLS))
+OFFERED = dataclasses.replace(CALL, prompt=dataclasses.replace(CALL.prompt, tools=TOOLS))
 CALLED = Finish(reason=FinishReason.TOOL_CALLS)
 
 
@@ -313,7 +314,7 @@ async def ask(*messages: Message, **fields: Any) -> tuple[HttpAttempt, Finish, d
     """Ask a simulated model; return the call, its end, and the body that the model got."""
     async with Simulator(without_delays(SMALL)) as simulator, Connections() as connections:
         endpoint = UpstreamEndpoint(base_url=simulator.base_url, api_key=None, **PATIENCE)
-        call = replace(CALL, prompt=Prompt(messages=messages, **fields))
+        call = dataclasses.replace(CALL, prompt=Prompt(messages=messages, **fields))
         attempt = HttpUpstream(CHAT, connections, endpoint, lambda: 0.0).open(call)
         finish = await attempt.done
         await attempt.task

@@ -1,14 +1,15 @@
 """Answers of the Messages API: read whole or in pieces, over both clients, and never whole unless they are."""
 
 import asyncio
+import dataclasses
 import json
 import re
 import time
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.types import (
@@ -316,7 +317,11 @@ async def test_an_answer_an_event_a_read(tools: tuple[Tool, ...]) -> None:
     words = wire.text("The river is deep, and it is wide, and it is wet, say those who know.")
     content = (words, wire.thinking("Hm."), words, CITED, words)
     events = Answer(content=content).stream()
-    call = Call(model=replace(CALL.model, max_output_tokens=None), prompt=replace(CALL.prompt, tools=tools), room=1000)
+    call = Call(
+        model=replace(CALL.model, max_output_tokens=None),
+        prompt=dataclasses.replace(CALL.prompt, tools=tools),
+        room=1000,
+    )
     attempt, _ = await answer(says(HEAD, *map(body, events), END, then=stay), call, MESSAGES)
     assert "".join(attempt.parts) == words["text"] * 2 + "It is wet." + words["text"]
     sealed = [aside.fields for aside in attempt.asides if isinstance(aside, Sealed)]
@@ -381,7 +386,7 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
         await more.wait()
         writer.write(body(sse(wire.PING), word) * 10_000 + body(end, delta, stop) + END)
 
-    unbounded = replace(CALL, model=replace(CALL.model, max_output_tokens=10**7, context_window=10**7))
+    unbounded = dataclasses.replace(CALL, model=replace(CALL.model, max_output_tokens=10**7, context_window=10**7))
     async with scripted_provider(script, api=MESSAGES) as provider:
         attempt = provider.upstream.open(unbounded)
         await until(lambda: len(attempt.parts) == 1)

@@ -1,13 +1,14 @@
 """Requests of the Messages API: what the fields of a prompt become, and what is told where it has no such thing."""
 
+import dataclasses
 import json
 import time
 from base64 import b64encode
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.types import (
@@ -335,7 +336,7 @@ def test_tools() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "start: WORD"}
     search = sealed({"type": "web_search_20250305", "name": "web_search", "max_uses": 2})
     tools = (
-        replace(WEATHER, strict=True, unread=((("input_examples",), [{}]),), unread_api=Api.MESSAGES),
+        dataclasses.replace(WEATHER, strict=True, unread=((("input_examples",), [{}]),), unread_api=Api.MESSAGES),
         Tool(name="apply_patch", description="Change files.", is_custom=True, grammar=grammar),
         Tool(name="wait", namespace="clock", parameters={"properties": {"s": {}}}),
         Tool(name="web_search", hosted=search),

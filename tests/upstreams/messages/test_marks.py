@@ -1,9 +1,10 @@
 """Marks for the provider's cache: set on what comes again, unless the client has set some."""
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.types import Api, Call, Message, Native, Prompt
 from millrace.upstreams.messages import body as messages
@@ -32,7 +33,7 @@ MARKS: list[tuple[tuple[Message, ...], dict[str, Any], list[str]]] = [
     ((SYSTEM, ASKED), {}, ["system.1"]),
     ((SYSTEM, ASKED, SAID, ASKED), {}, ["system.1", "0.0", "2.0"]),
     ((ASKED, SAID, ASKED, SAID, ASKED), {}, ["2.0", "4.0"]),
-    ((SYSTEM, ASKED), {"tools": (WEATHER, replace(WEATHER, name="f"))}, ["tools.1", "system.1", "0.0"]),
+    ((SYSTEM, ASKED), {"tools": (WEATHER, dataclasses.replace(WEATHER, name="f"))}, ["tools.1", "system.1", "0.0"]),
     ((SYSTEM, ASKED, CALLED, RESULT), {"tools": (WEATHER,)}, ["tools.0", "system.1", "0.0", "2.0"]),
     ((SYSTEM, ASKED, SAID, ASKED), {"context": "Context.\n\n"}, ["system.1", "0.0"]),
 ]
@@ -71,7 +72,7 @@ GIVEN: dict[str, tuple[tuple[Message, ...], dict[str, Any], list[str]]] = {
     ),
     "beside a tool": (
         (SYSTEM, ASKED),
-        {"tools": (replace(WEATHER, unread=((("function", "cache_control"), MARK),)),)},
+        {"tools": (dataclasses.replace(WEATHER, unread=((("function", "cache_control"), MARK),)),)},
         ["tools.0"],
     ),
     "at the top": ((SYSTEM, ASKED), {"native": Native(api=Api.MESSAGES, fields={"cache_control": MARK})}, []),

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.types import Api, Call, Message, Native, Prompt, Sealed, Tool, ToolCall

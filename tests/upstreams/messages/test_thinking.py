@@ -1,9 +1,9 @@
 """How much a model of the Messages API thinks: from the effort that clients of other APIs name."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.types import Message
 from millrace.types.tool_choice import ToolChoice

@@ -1,11 +1,12 @@
 """Requests of the Responses API: what a prompt becomes, what is kept byte for byte, and what is left out and told."""
 
+import dataclasses
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.types import (
     Api,
@@ -41,7 +42,7 @@ def sealed(fields: dict[str, Any], parts: int = 0, calls: int = 0) -> Sealed:
 
 
 def asking(*messages: Message, model: Any = None, **fields: Any) -> Call:
-    return replace(CALL, model=model or CALL.model, prompt=Prompt(messages=messages or (ASKED,), **fields))
+    return dataclasses.replace(CALL, model=model or CALL.model, prompt=Prompt(messages=messages or (ASKED,), **fields))
 
 
 def sent(*messages: Message, quirks: Quirks = PRESETS["auto"], **fields: Any) -> tuple[dict[str, Any], list[str]]:
@@ -147,7 +148,7 @@ def test_tools_that_messages_brought_are_among_the_others() -> None:
     """No message is left of them."""
     brought = Message(role="system", tools=(TOOLS[0],))
     prompt = Prompt(messages=(brought, ASKED)).with_tools_of_messages()
-    fields, _, _ = request(replace(CALL, prompt=prompt), PRESETS["auto"])
+    fields, _, _ = request(dataclasses.replace(CALL, prompt=prompt), PRESETS["auto"])
     assert (fields["input"], [tool["name"] for tool in fields["tools"]]) == ([HI], ["f"])
 
 

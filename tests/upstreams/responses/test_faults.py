@@ -1,11 +1,12 @@
 """Every way in which a stream of the Responses API breaks, is refused, or is left: what is told, closed and billed."""
 
 import asyncio
+import dataclasses
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.types import Finish, FinishReason, Sealed, Thought, Usage
@@ -296,7 +297,7 @@ async def test_a_paused_call_is_not_read_and_goes_on_when_resumed() -> None:
 
     async with scripted_provider(script, api=RESPONSES) as provider:
         roomy = replace(MODEL, max_output_tokens=10**7, context_window=10**7)
-        attempt = provider.upstream.open(replace(CALL, model=roomy))
+        attempt = provider.upstream.open(dataclasses.replace(CALL, model=roomy))
         await until(lambda: bool(attempt.parts))
         attempt.pause()
         more.set()

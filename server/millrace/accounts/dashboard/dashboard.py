@@ -4,7 +4,8 @@ import asyncio
 import math
 import re
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.accounts.dashboard import figures as shown, promised

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.accounts.dashboard.figures import NO_TAG
 from millrace.errors import MillraceError, invalid
@@ -23,8 +24,7 @@ _SPANS = {span.name.lower(): span for span in Span}
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
+class Filters(Struct, frozen=True, kw_only=True):
     """A time is a number of seconds ago, or since 1970."""
 
     since: float = 0.0

@@ -8,8 +8,9 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from millrace import log
 from millrace.accounts.dashboard.sums import VERSION, Sums, encoded, merged, total
@@ -34,16 +35,14 @@ N = TypeVar("N")
 _At = tuple[int, str, str, str]  # when it begins, and the group
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """What has ended since the last look, added up and one by one, in the order of the ends."""
 
     groups: dict[Group, Sums]
     rows: Sequence[Past]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How many numbers of rows are not added up yet, and of how many. Not every number is a request's."""
 
     behind: int

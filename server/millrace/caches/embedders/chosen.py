@@ -1,6 +1,6 @@
 """Which embedder finds candidates, and what aligns and compares them: what is installed or configured decides."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
@@ -10,8 +10,7 @@ from millrace.caches.finder import Finder
 from millrace.ports import Embedder
 
 
-@dataclass(frozen=True, slots=True)
-class Embedders:
+class Embedders(Struct, frozen=True):
     """What a semantic cache works with."""
 
     embedder: Embedder

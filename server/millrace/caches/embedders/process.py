@@ -13,8 +13,9 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 import millrace
 from millrace import log
@@ -35,8 +36,7 @@ class ComparingError(RuntimeError):
     """The process cannot compare now."""
 
 
-@dataclass(slots=True)
-class _Job:
+class _Job(Struct):
     texts: list[str]  # the question, then the others
     by: float  # monotonic; it is not begun then or later
     done: "Future[list[Likeness]]" = field(default_factory=Future)

@@ -6,11 +6,11 @@ A batch of 16 short questions takes a quarter of the time per question.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 
 from millrace.caches.embedders.weights import WORDS, Array, tensors
 
@@ -27,8 +27,7 @@ _GELU_LIMIT = np.float32(16)
 Spans = list[tuple[int, int]]  # the columns of each text
 
 
-@dataclass(frozen=True, slots=True)
-class Embedding:
+class Embedding(Struct, frozen=True):
     """The vectors of words and of places in a text."""
 
     words: Array  # one row per token
@@ -42,8 +41,7 @@ class Embedding:
         return embedded
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(Struct, frozen=True):
     """A matrix and a bias."""
 
     weight: Array  # (out, in)
@@ -56,8 +54,7 @@ class Linear:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class LayerNorm:
+class LayerNorm(Struct, frozen=True):
     """Normalisation of each column."""
 
     gain: Array  # (384, 1)
@@ -73,8 +70,7 @@ class LayerNorm:
         return x
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """Attention, then two matrices; each adds to what came in and is normalised."""
 
     query: Linear

@@ -1,6 +1,6 @@
 """What all rules say of two questions."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from millrace.caches.guards.checks import Said
 from millrace.caches.guards.pairing import Pairing, pair
@@ -9,8 +9,7 @@ from millrace.caches.guards.rules import TEXT_RULES, WORD_RULES, Kind, Rule
 from millrace.caches.guards.words import listed, spelled
 
 
-@dataclass(frozen=True, slots=True)
-class Objection:
+class Objection(Struct, frozen=True):
     """What a rule says against serving the answer of one question for another."""
 
     rule: str  # a name of `rules.RULES`
@@ -18,8 +17,7 @@ class Objection:
     said: Said = ("", "")  # these words, those of the left text first
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """All that rules have to say of two questions."""
 
     hard: tuple[Objection, ...]  # never overruled

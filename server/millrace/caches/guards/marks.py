@@ -6,7 +6,8 @@ be harmless is left out: the marks that end clauses, apostrophes, quotation mark
 
 import re
 import unicodedata
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _QUOTES = str.maketrans(
     {
@@ -50,8 +51,7 @@ _ASKS = re.compile(
 _AFTER_QUESTION = re.compile(r"[?.]\s+(\S.*)$", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """What two texts must have in common, whatever their words."""
 
     text: str  # with plain quotes and dashes, no invisible characters

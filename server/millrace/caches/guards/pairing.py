@@ -1,7 +1,8 @@
 """Which word of one text stands for which of another."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from millrace.caches.guards import polarity
 from millrace.caches.guards.vocabulary import near
@@ -34,8 +35,7 @@ tech technology|biz business|stats statistics|specs specifications
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """One word of each text that stand for each other."""
 
     left: int  # its place in the words of the left text
@@ -43,8 +43,7 @@ class Pair:
     how: str  # one of the constants of this module
 
 
-@dataclass(frozen=True, slots=True)
-class Pairing:
+class Pairing(Struct, frozen=True):
     """What two texts have in common, word by word, and what only one has."""
 
     pairs: tuple[Pair, ...] = ()  # in the order of the left text

@@ -1,7 +1,8 @@
 """Negation and opposites: small words that reverse an answer."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.caches.guards.vocabulary import is_common
 from millrace.caches.guards.words import CLAUSAL, lemmas, listed
@@ -126,8 +127,7 @@ _SUFFIXES = (("ful", "less"), ("er", "ee"))
 _SHORTEST = 3  # letters of a stem that prefixes may begin
 
 
-@dataclass(frozen=True, slots=True)
-class Negation:
+class Negation(Struct, frozen=True):
     """One negation in a text."""
 
     after: int  # content words before it

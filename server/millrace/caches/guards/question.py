@@ -1,8 +1,10 @@
 """A text as the guards compare it. `Question.read` is a pure function, so its result may be cached or built again."""
 
 import re
-from dataclasses import dataclass, replace
 from itertools import pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.caches.guards import marks, numbers, polarity, questions, synonyms, vocabulary, words
 from millrace.caches.guards.marks import Marks
@@ -14,8 +16,7 @@ from millrace.caches.guards.words import CLAUSAL, NAME, NUMBER, POSSESSIVE, Word
 COMMAND, KEYWORDS, STATEMENT = "command", "keywords", "statement"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """What the guards compare, and what a decision may use."""
 
     words: tuple[Word, ...]  # content words in order, with their lemmas

@@ -6,8 +6,9 @@ words of both sides follow it. The examples are tested one by one: of `objects` 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from millrace.caches.guards import checks
 from millrace.caches.guards.checks import Said
@@ -24,8 +25,7 @@ class Kind(StrEnum):
     SOFT = "soft"
 
 
-@dataclass(frozen=True, slots=True)
-class TextRule:
+class TextRule(Struct, frozen=True):
     """A hard rule that needs no pairing of words, and so comes first."""
 
     name: str
@@ -36,8 +36,7 @@ class TextRule:
     kind: Kind = Kind.HARD
 
 
-@dataclass(frozen=True, slots=True)
-class WordRule:
+class WordRule(Struct, frozen=True):
     """A rule on the words that two texts share, and on those that they do not."""
 
     name: str

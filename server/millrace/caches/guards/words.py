@@ -6,8 +6,9 @@ a question word that `questions` has read.
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 NAME = "_"
 NUMBER = "#"
@@ -20,8 +21,7 @@ def listed(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A content word and its place in the sentence."""
 
     text: str

@@ -4,8 +4,10 @@ import math
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import islice
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from millrace.caches.decision.mix import Weights
 from millrace.caches.learning.fitting import fitted
@@ -21,8 +23,7 @@ ALIASES = 4  # questions known to have the same answer that are looked at, besid
 AS_STRANGERS = -2.0  # log odds of a pair before it is compared: what is known must outweigh it
 
 
-@dataclass(frozen=True, slots=True)
-class Guidance:
+class Guidance(Struct, frozen=True):
     """What a decision on one question goes by."""
 
     weights: Weights
@@ -32,8 +33,7 @@ class Guidance:
     known: Callable[[str], float] = lambda _: 0.0  # by how much the log odds of an entry change, by its id
 
 
-@dataclass(slots=True)
-class _Tenant:
+class _Tenant(Struct):
     lessons: deque[Lesson] = field(default_factory=lambda: deque(maxlen=LESSONS))
     new: int = 0  # since the last fit
     weights: Weights | None = None  # None: as shipped

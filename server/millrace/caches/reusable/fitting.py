@@ -1,10 +1,10 @@
 """Makes weights from judged examples: logistic regression over the classes, each feature shrunk towards what it was."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.caches.reusable.features import SIZE, features
@@ -17,8 +17,7 @@ _DECAY = 0.9, 0.99  # of the running mean of the slope, and of its square
 _LARGEST = 127  # of an int8
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """What is seen of a request, its class (an index of `CLASSES`), and how much it counts."""
 
     features: NDArray[np.int64]

@@ -1,10 +1,10 @@
 """The learned part: how likely it is that an answer must not be kept, by weights that `fitting` has made."""
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.caches.guards import words
@@ -17,8 +17,7 @@ LONG = 80  # words; of a longer text, such as a pasted document, the learned par
 FILE = Path(__file__).with_name("weights.npz")
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(Struct, frozen=True):
     """What was learned. A probability above the threshold refuses a request."""
 
     of_features: NDArray[np.int8]  # (features.SIZE, len(CLASSES))

@@ -1,7 +1,8 @@
 """Text -> sentences without what leads up to a request: greetings, "please", "can you tell me", "I would like to"."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _APOSTROPHES = str.maketrans("’ʼ‘`´", "'''''")
 _CONTRACTIONS = (
@@ -111,8 +112,7 @@ _STATEMENT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(Struct, frozen=True):
     """One sentence of a text, in lower case, without what leads up to its request."""
 
     rest: str

@@ -1,8 +1,9 @@
 """A rule: which requests it refuses, and why, with examples on both sides."""
 
 import re
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from millrace.caches.reusable.reading import Sentence
 
@@ -14,8 +15,7 @@ DONE = "it asks for something done, not something told"
 BEFORE = "it refers to something said before"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """Refuses a sentence that has one of its words and matches its pattern, and not the other one."""
 
     name: str

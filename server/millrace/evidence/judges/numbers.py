@@ -5,7 +5,8 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _MONTHS = {
     name: number
@@ -109,8 +110,7 @@ _MOST = 64  # numbers of a text that are read
 _HALF_DAY = 12 * 60  # minutes
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(Struct, frozen=True):
     """A number and what it measures."""
 
     values: tuple[float, ...]  # how it may be read, in the smallest unit of its dimension

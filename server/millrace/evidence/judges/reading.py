@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec import Struct
 
 from millrace.evidence.judges import code
 from millrace.evidence.judges.lexicon import ABOUT, FUNCTION, NEGATIONS, NO, YES, refuses, yes_or_no
@@ -108,8 +109,7 @@ class Reading:
         return sum(word in NEGATIONS for word in self.words[:within])
 
 
-@dataclass(frozen=True, slots=True)
-class OwnNumbers:
+class OwnNumbers(Struct, frozen=True):
     """The numbers that only one of two answers has."""
 
     left: list[Number]

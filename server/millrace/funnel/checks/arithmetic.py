@@ -4,7 +4,8 @@ Numbers count as rounded as they are written, so each is an interval (interval a
 """
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.evidence.judges.lexicon import listed
 
@@ -25,8 +26,7 @@ CHANGING = listed(
 JOINING = frozenset({"of"})  # after a share, that is multiplied: "20% of 50"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A number, a word, a sign, or anything else."""
 
     kind: str  # number, word, sign, other

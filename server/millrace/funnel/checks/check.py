@@ -1,8 +1,9 @@
 """What a check is. The table of all of them is in `table.py`."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from millrace.funnel.checks.candidate import Candidate
 from millrace.funnel.checks.form import Form
@@ -27,8 +28,7 @@ class Needs(StrEnum):
     PROSE = "prose"  # the same, with no declared format, to a request that offers no tools
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One check. Its name appears in `millrace.check` and in the ledger."""
 
     name: str

@@ -1,7 +1,8 @@
 """All checks of a process: those of the table, the user's own, and the learned one."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from millrace.funnel.checks import judge as judging
 from millrace.funnel.checks.candidate import Candidate

@@ -7,7 +7,8 @@ ways to write thousands are tried.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.evidence.judges.lexicon import listed
 from millrace.funnel.checks.arithmetic import Interval, UnreadError
@@ -53,8 +54,7 @@ _DOUBTED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Recheck:
+class Recheck(Struct, frozen=True):
     """What recomputing has found."""
 
     checked: int = 0
@@ -72,8 +72,7 @@ class Recheck:
 NOTHING = Recheck()
 
 
-@dataclass(frozen=True, slots=True)
-class _Equation:
+class _Equation(Struct, frozen=True):
     left: Side
     right: Side
     holds: bool

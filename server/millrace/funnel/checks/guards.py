@@ -6,9 +6,10 @@ never shows a character of a match; less is held back in fact, only what may sti
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
+
+from msgspec import Struct
 
 from millrace.funnel.checks.growing import begun, looks_elsewhere, scoped, sure, widest
 
@@ -46,8 +47,7 @@ class BadPatternError(ValueError):
     """A pattern of the operator's that cannot be a guard: why, and what to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """A match: where it begins, and the name of its guard."""
 
     at: int

@@ -6,8 +6,9 @@ so it becomes known of each what it catches, and the learned check has all that 
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from millrace.funnel.checks import code
 from millrace.funnel.checks.candidate import Candidate
@@ -24,8 +25,7 @@ LISTS = 256  # of checks that are kept: they depend on the names, on what eviden
 NONE: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What evidence says of the checks of a tenant."""
 
     off: frozenset[str] = NONE  # that do not separate wrong answers from right ones

@@ -6,10 +6,10 @@ and Brunk 1972, pool adjacent violators), and the threshold: the lowest that kee
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.evidence import intervals
@@ -41,8 +41,7 @@ class Labelled(NamedTuple):
     weight: float  # how many answers it stands for
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Struct, frozen=True, kw_only=True):
     """What was learned. Immutable, so that it can be replaced while it is used."""
 
     slots: dict[str, int]  # index by name of a feature

@@ -7,8 +7,10 @@ import sys
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from millrace import log
 from millrace.evidence.separation import LEVERS, is_wrong, separations
@@ -50,8 +52,7 @@ class _Answer(NamedTuple):
         return Labelled(self.features, is_wrong(self.judged), 1 / self.judged.sample.probability)
 
 
-@dataclass(slots=True)
-class _Tenant:
+class _Tenant(Struct):
     answers: deque[_Answer] = field(default_factory=lambda: deque(maxlen=KEPT))
     standing: Standing = AS_SHIPPED
     model: Model | None = None

@@ -2,7 +2,8 @@
 
 import re
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _ASKED = re.compile(
     r"\bhow (?P<kind>many|much|long|far|old|tall|fast|big|heavy|wide|deep|high)\b(?P<of>[^?.!]*)"
@@ -40,8 +41,7 @@ _PLAIN = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+
 _END = 600  # characters at the end of an answer in which its result is
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """The number that an answer ends with."""
 
     value: float

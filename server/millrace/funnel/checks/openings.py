@@ -10,8 +10,9 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from millrace.evidence.intervals import lower
 from millrace.evidence.separation import LEVERS, is_wrong
@@ -34,8 +35,7 @@ _LAST_WORD = re.compile(r"[\w']+\Z")
 _APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "`": "'"})
 
 
-@dataclass(slots=True)
-class _Count:
+class _Count(Struct):
     """How often answers that began so were judged."""
 
     before: str  # the opening that is one word shorter; empty: it is one word

@@ -2,7 +2,8 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from millrace.funnel.checks.arithmetic import CHANGING, JOINING, Interval, Parser, Token, UnreadError, is_mixed, number
 
@@ -14,8 +15,7 @@ _TOKEN = re.compile(
 _BEFORE_TIMES, _BEHIND_TIMES = re.compile(r"[\w)%]\s*$"), re.compile(r"\s*[$€£(.]*\d")
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """A side that was read."""
 
     readings: tuple[Interval, ...]  # with either way to write thousands

@@ -8,8 +8,10 @@ before.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.funnel.checks.guards import CONTEXT, WIDEST, Guards, Hit
 from millrace.ports import Attempt
@@ -56,8 +58,7 @@ class _Stream:
         self.free = self.came - len(self._rest)
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """What waits to be passed on; `end` is where it ends in its stream."""
 
     item: str | Aside

@@ -5,11 +5,11 @@ No row is ranked by a score that has learned from it.
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.funnel.routing.curves import DRAWS, ROUNDING, Counts, Floats, Interval, Ranked, interval
@@ -24,8 +24,7 @@ Rule = Callable[[Ranked, Counts], int]  # how many groups of equal score, from t
 Track = Callable[[Iterable[NDArray[np.int64]]], Iterable[NDArray[np.int64]]]  # shows progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
+class Pairs(Struct, frozen=True, kw_only=True):
     """Requests with the outcomes of both models, from 0, wrong, to 1."""
 
     features: Sequence[Features]
@@ -60,8 +59,7 @@ def scored(heads: Heads, features: Iterable[Features]) -> Floats:
     return np.array([heads.gain(each) for each in features], float)
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """A threshold, and what comes of it: 95 % of batches of as many further requests lie within the intervals.
 
     The large model is asked first where the score is at least the threshold: infinite, never; minus infinite, always.

@@ -1,7 +1,10 @@
 """The router's choice for one request: its strategy, the model that is called first, and why."""
 
-from dataclasses import dataclass, replace
+import dataclasses
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace import pricing, tokens
 from millrace.errors import UpstreamError
@@ -27,8 +30,7 @@ from millrace.types import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """The configured defaults of options that a request may set."""
 
     context_budget: int | None  # tokens
@@ -47,11 +49,10 @@ class Policy:
             messages.insert(0, Message(role="system", parts=(self.concise_line,)))
         else:
             messages[last] = replace(messages[last], parts=_with_line(messages[last].parts, self.concise_line))
-        return replace(prompt, messages=tuple(messages))
+        return dataclasses.replace(prompt, messages=tuple(messages))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(Struct, frozen=True, kw_only=True):
     """How a request is answered. `strategy` is never `auto`."""
 
     strategy: Strategy
@@ -134,8 +135,7 @@ def choose(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Likely:
+class Likely(Struct, frozen=True, kw_only=True):
     """What is reserved for a request before it runs."""
 
     cost: Decimal  # dollars

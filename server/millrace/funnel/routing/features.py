@@ -9,9 +9,9 @@ import math
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.types import Message, Prompt
@@ -53,8 +53,7 @@ _FAILED = re.compile(r"\b(?:error|failed|failure|exception|traceback|not found|d
 _FAILED_WITHIN = 300  # characters of a tool's result in which a failure is named
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Features:
+class Features(Struct, frozen=True, kw_only=True):
     """The features of one prompt: the values of some of `WIDTH` slots, of which the last ones are `NUMBERS`."""
 
     slots: NDArray[np.uint32]

@@ -12,7 +12,6 @@ since there its call is of no use.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -55,16 +54,14 @@ class Separation(Struct, array_like=True):
         return (self.same + ASSUMED * assumed) / (self.pairs + ASSUMED)
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What a check says of an answer: `NO_CHECK`, or the name of the one that it failed."""
 
     tier: Tier
     check: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rated:
+class Rated(Struct, frozen=True):
     """What a person says of the answer of a model."""
 
     tier: Tier

@@ -1,10 +1,9 @@
 """What the router has learned of one tenant: the heads, whom the labels came from, what small answers have saved."""
 
-from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from millrace.evidence.trust import FEW
 from millrace.funnel.routing.features import Features
@@ -69,8 +68,7 @@ class _State(Struct, array_like=True):
     learnt: Learnt
 
 
-@dataclass(slots=True, eq=False)
-class Learned:
+class Learned(Struct, eq=False):
     """One tenant. One thread at a time teaches it; others may score meanwhile."""
 
     heads: Heads = _NOTHING

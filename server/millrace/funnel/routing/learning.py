@@ -9,7 +9,6 @@ tenant was changed, it is read again, and what was learned meanwhile is learned 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from threading import Lock
 
 import msgspec
@@ -48,8 +47,7 @@ class Memo(Struct, array_like=True):
     features: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
+class Lesson(Struct, frozen=True):
     """What was said of the answers to one request."""
 
     tenant: str

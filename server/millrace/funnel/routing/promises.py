@@ -7,7 +7,6 @@ one bill.
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
 from decimal import Decimal
 from threading import Lock
 
@@ -28,8 +27,7 @@ PLACES = 256  # that are known at once; a place holds up to 150 kB
 Place = tuple[str, str]  # tenant, requested model name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promised:
+class Promised(Struct, frozen=True, kw_only=True):
     """What was promised; at most one of the three."""
 
     large_share: float | None = None  # of requests, that the large model is asked first for
@@ -38,8 +36,7 @@ class Promised:
     confidence: float = 0.95  # with which `keep_quality` is kept
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(Struct, frozen=True):
     """The score from which on the large model is asked first: infinite, never; minus infinite, always."""
 
     value: float
@@ -48,8 +45,7 @@ class Threshold:
     escalates: bool = True  # as in `Advice`
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """What would come of a share of requests for the large model, as far as pairs tell."""
 
     large_share: float

@@ -10,10 +10,10 @@ All of it is called on the event loop, but for `learn`. Nothing is learned there
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 import msgspec
+from msgspec import Struct
 
 from millrace import log
 from millrace.errors import EXITS
@@ -34,8 +34,7 @@ ROUTED = 500  # bytes of one, beside its features, about
 SHOWN = 3  # words, pairs of words or numbers that a client is told of
 
 
-@dataclass(slots=True)
-class _Routed:
+class _Routed(Struct):
     """A request that was routed."""
 
     place: Place

@@ -4,23 +4,21 @@ The gain that is expected of a turn is its score, and a part of what the turns b
 How large a part is learned of each tenant: it is the correlation of the scores of two turns in a row.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 ASSUMED = 100.0  # turns for which scores are taken not to follow each other
 LAST = 2000.0  # turns that count
 MOST = 0.4  # that is carried on: sessions that differ as a whole should not be told apart by more than their scores
 
 
-@dataclass(slots=True)
-class Run:
+class Run(Struct):
     """What is carried on in one session."""
 
     away: float | None = None  # by how much the score of its last turn differed from the mean
     carried: float = 0.0  # the same, with what earlier ones said of it
 
 
-@dataclass(slots=True)
-class Runs:
+class Runs(Struct):
     """How far scores follow each other. A step takes about a microsecond."""
 
     mean: float = 0.0  # of all scores

@@ -15,7 +15,8 @@ to one model (`pins.py`) comes before the router, and so before this.
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from millrace import pricing
 from millrace.funnel.catalog import Catalog
@@ -44,8 +45,7 @@ CHEAP = "the large model costs little more than the small one for this turn"
 DEAR = "the session stays: to bring its history to the large model costs too much"
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(Struct):
     tier: Tier
     at: float
     tokens: int  # of its last prompt
@@ -70,8 +70,7 @@ class _Session:
         return min(self.turns, LONG) / (min(self.turns, LONG) + 1)
 
 
-@dataclass(slots=True)
-class _Tenant:
+class _Tenant(Struct):
     runs: Runs = field(default_factory=Runs)
     sessions: OrderedDict[str, _Session] = field(default_factory=OrderedDict)  # the oldest first
     turns: int = 0  # that the mean is of

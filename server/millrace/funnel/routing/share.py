@@ -5,7 +5,7 @@ so the quantile is moved by each request: by a step times what the share was mis
 then, whatever the scores are (Gibbs and Candès 2021, adaptive conformal inference).
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from millrace.funnel.routing.recent import Recent
 from millrace.types import Tier
@@ -14,8 +14,7 @@ STEP = 0.02
 SLACK = 0.2  # by which the aim may pass 0 or 1: ties and sessions that are held can keep it there for long
 
 
-@dataclass(slots=True)
-class ShareLoop:
+class ShareLoop(Struct):
     """The share that is aimed at, so that the share that is promised comes out."""
 
     promised: float

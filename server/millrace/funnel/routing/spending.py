@@ -13,7 +13,6 @@ escalations can be paid any more, small answers are given as they are.
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
 
 from msgspec import Struct, field
@@ -183,8 +182,7 @@ class Spending(Struct):
         self.usual = [old + NEW_DAY * (new - old) for old, new in zip(self.usual, today, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(Struct, frozen=True):
     """What can be paid now."""
 
     large: float  # share of requests for the large model: those with the highest scores

@@ -4,10 +4,10 @@ import hashlib
 import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from millrace.types import Api, Call, Format, Media, Message, Part, Prompt, Tool, ToolCall
 from millrace.types.tool_choice import ToolChoice

@@ -3,13 +3,13 @@
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from html import escape
 from pathlib import Path
 from string import Template
 
 import msgspec
+from msgspec import Struct
 
 from millrace.web.manual.markdown import Rendered, rendered
 
@@ -31,16 +31,14 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """What is sent for a name below /docs/."""
 
     body: bytes
     media_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """A page in the navigation."""
 
     group: str  # the heading that it stands under

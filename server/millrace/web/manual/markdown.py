@@ -2,17 +2,16 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from msgspec import Struct
 
 _PUNCTUATION = re.compile(r"[^\w\- ]")
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """What stands below a heading, up to the next one."""
 
     level: int
@@ -21,8 +20,7 @@ class Section:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """A page: its HTML, and its sections, of which the first is that of its title."""
 
     html: str
