@@ -60,13 +60,13 @@ def test_a_subscriber_that_raises_ends_alone(at: int, error: BaseException, *, f
         response.revise(REVISED)
         response.commit()
         response.meter(NOTHING)
-        assert response.subscribers == ([before, broken, after] if at == 7 else [before, after])
+        assert response.subscribers == ((before, broken, after) if at == 7 else (before, after))
         response.end(ENDED)
     assert before.calls == after.calls
     assert len(before.calls) == 8
     assert broken.calls == before.calls[:at]
     assert (before.has_failed, broken.has_failed, after.has_failed) == (False, True, False)
-    assert response.subscribers == []
+    assert not response.subscribers
     assert len(logs.warnings) == 1 + fails_twice
     assert "prompt" not in logs.text
 
@@ -77,7 +77,7 @@ def test_a_subscriber_that_raises_at_the_replay_is_dropped() -> None:
     with captured_logs():
         response.subscribe(broken)
     assert broken.has_failed
-    assert response.subscribers == []
+    assert not response.subscribers
 
 
 async def test_a_model_paused_for_a_subscriber_at_fault_is_read_on() -> None:

@@ -59,7 +59,7 @@ async def test_an_answer_settles_what_was_reserved_once() -> None:
 
 async def test_a_subscriber_that_breaks_at_the_start_costs_no_place_and_no_answer() -> None:
     admission, response = Reserved(), log_of()
-    response.subscribers.append(BrokenAtStart())
+    response.subscribers = (BrokenAtStart(),)
     async with scripted_funnel(["Two.", STOP]) as stage:
         await stage.funnel.answer(response, admission)
     assert len(admission.settled) == 1

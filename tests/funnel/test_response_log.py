@@ -79,7 +79,7 @@ def test_a_replay_tells_words_that_follow_each_other_in_one_call() -> None:
     response.replay(subscriber)
     response.write(["e"])
     assert subscriber.calls == [Started(), ["a", "b", "c"], Thought("hm"), ["d"]]
-    assert response.subscribers == []
+    assert not response.subscribers
 
 
 WORDS = st.lists(st.text(max_size=3), min_size=1, max_size=3)

@@ -372,7 +372,7 @@ async def test_a_repeat_is_known_as_long_as_its_run(known: Runs, funnel: Patient
     refused = known.start(asked(), repeat=repeat())
     assert known.repeated(repeat()) is refused
     await over(refused)
-    assert refused.state.error is not None
+    assert refused.error is not None
     assert known.repeated(repeat()) is None
     assert known.find("anonymous", "resp_1") is None
 

@@ -143,7 +143,7 @@ def feeds(outbox: Outbox, count: int) -> list[Feed]:
     made = []
     for _ in range(count):
         event_log = EventLog(ResponseLog(request(), time.monotonic))
-        event_log.response.subscribers.append(ForwardingSubscriber(event_log))
+        event_log.response.subscribers = (ForwardingSubscriber(event_log),)
         made.append(Feed(event_log, outbox, PlainCodec()))
     return made
 

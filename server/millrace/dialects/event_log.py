@@ -9,7 +9,7 @@ neither number nor text changes, since slower listeners and a resume must get th
 from array import array
 from collections.abc import Sequence
 from itertools import accumulate, chain
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, cast, overload
 
 from millrace import log
 from millrace.errors import EXITS, MillraceError
@@ -68,6 +68,7 @@ DELTA_SIZE = 100  # a text delta without its text, in all the lists that have it
 DELTA_PLACE = 56  # the same in its log alone
 SCORED_PLACE = 150  # the same with log-probabilities, beside these
 PACKED_PLACE = 4  # the same once the log is packed
+_NOTHING = cast("list[Any]", ())  # of thousands of logs that are packed; nothing can be added to it
 _SHORT = 2**16  # characters of a text whose places take two bytes each
 
 
@@ -128,7 +129,7 @@ class EventLog:
         self._has_scores = response.request.prompt.wants_logprobs
         # In order: a list of text deltas to be merged, or an event. Seldom much, and nothing of all that is kept.
         self._waiting: list[Any] = []
-        self._listeners: list[Listener] = []
+        self._listeners: tuple[Listener, ...] = ()
         self._untold: int | None = None  # bytes of new events, while it is held
 
     @property
@@ -162,13 +163,13 @@ class EventLog:
 
     def join(self, listener: Listener) -> None:
         """Add a listener. It is notified of new events, and reads earlier ones through `frames`."""
-        self._listeners.append(listener)
+        self._listeners = (*self._listeners, listener)
         self.response.apply_backpressure()
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener. Idempotent."""
         if listener in self._listeners:
-            self._listeners = [other for other in self._listeners if other is not listener]
+            self._listeners = tuple([other for other in self._listeners if other is not listener])
             self.response.apply_backpressure()
 
     def text(self, deltas: list[str]) -> None:
@@ -232,8 +233,9 @@ class EventLog:
         Deltas with log-probabilities are not packed: these are most of what they keep.
         """
         if self.is_finished and not self._listeners and not self._has_scores and self._packed is None:
-            self._packed, self._written = Written(self._written, text), []
-            self._waiting = [[joined(each)] if isinstance(each, list) else each for each in self._waiting]
+            self._packed, self._written = Written(self._written, text), _NOTHING
+            waiting = [[joined(each)] if isinstance(each, list) else each for each in self._waiting]
+            self._waiting = waiting or _NOTHING
 
     def frames(self, number: int, codec: FrameCodec, max_bytes: int) -> list[bytes]:
         """Return the frames from `number` on. The last one may exceed `max_bytes`, but no further frame follows it.
@@ -311,6 +313,6 @@ class EventLog:
         if isinstance(error, EXITS):
             raise error
         log.get().error("listener crashed", id=self.response.id, exc_info=error)
-        self._listeners = [other for other in self._listeners if other is not listener]
+        self._listeners = tuple([other for other in self._listeners if other is not listener])
         listener.fail()
         self.response.apply_backpressure()

@@ -8,9 +8,11 @@ from typing import Generic, TypeVar
 from millrace.dialects.event_log import EventLog
 from millrace.dialects.visibility import Visibility
 from millrace.errors import EXITS, MillraceError, internal_error
-from millrace.funnel.facts import Fact
+from millrace.funnel.facts import Ended, Fact
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Aside, Request
+from millrace.types import Aside, Delivery, Request
+
+_NO_MORE = Visibility(Delivery.FINAL)  # of all that have ended
 
 
 class Projection(ABC):
@@ -54,6 +56,8 @@ class Projection(ABC):
         try:
             self._visibility.fact(fact, self._show_text, self._show_aside)
             self._show_fact(fact)
+            if isinstance(fact, Ended):
+                self._visibility = _NO_MORE
         finally:
             self.event_log.release()
 

@@ -75,7 +75,7 @@ class ResponseLog(Struct, eq=False):
     request: Request
     clock: Clock
     facts: list[Fact | str] = field(default_factory=list)  # while it follows a flight, only what is its own
-    subscribers: list[Subscriber] = field(default_factory=list)
+    subscribers: tuple[Subscriber, ...] = ()
     followers: "tuple[ResponseLog, ...]" = ()  # of the requests, if it is the log of a flight
     started_at: float | None = None
     first_text_at: float | None = None  # of the text that is shown
@@ -135,7 +135,7 @@ class ResponseLog(Struct, eq=False):
     def subscribe(self, subscriber: Subscriber) -> None:
         """Replay all facts to a subscriber, then pass on each new one."""
         if self.ended is None:
-            self.subscribers.append(subscriber)
+            self.subscribers = (*self.subscribers, subscriber)
         self.is_metered = self.is_metered or subscriber.is_metered
         try:
             self.replay(subscriber)
@@ -153,7 +153,7 @@ class ResponseLog(Struct, eq=False):
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Remove a subscriber. Idempotent."""
-        self.subscribers = [other for other in self.subscribers if other is not subscriber]
+        self.subscribers = tuple([other for other in self.subscribers if other is not subscriber])
         self.apply_backpressure()
 
     def follow(self, flight: "ResponseLog", *, is_joined: bool) -> asyncio.Future[bool]:
@@ -316,11 +316,11 @@ class ResponseLog(Struct, eq=False):
         self.detach()
         self.ended = ended
         self._append(ended)
-        self.subscribers = []  # they know this log: a circle, which would wait for the collector
+        self.subscribers = ()  # they know this log: a circle, which would wait for the collector
 
     def pack(self) -> None:
         """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas."""
-        self._measured = (0, 0)
+        self._measured, self.looked_up = (0, 0), None
         self.facts = [joined(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
 
     def message(self) -> Message:
@@ -411,7 +411,7 @@ class ResponseLog(Struct, eq=False):
         if isinstance(error, EXITS):
             raise error
         log.get().error("subscriber crashed", id=self.id, exc_info=error)
-        self.subscribers = [other for other in self.subscribers if other is not subscriber]
+        self.subscribers = tuple([other for other in self.subscribers if other is not subscriber])
         try:
             subscriber.fail()
         except EXITS:

@@ -29,7 +29,7 @@ class _Item(Struct, eq=False):
 
     run: Run
     repeat: Repeat | None
-    calls: "list[_Place]"  # that it made
+    calls: "tuple[_Place, ...]"  # that it made
     size: int = 0
     lanes: int = 0  # of connections, that have shown it last
 
@@ -143,7 +143,7 @@ class Kept:
         """Drop what has ended too long ago, except for the lanes that hold it."""
         for shelf in tuple(self._shelves.values()):
             for items in (shelf.plain, shelf.keyed):
-                while items and now - (oldest := next(iter(items.values()))).run.state.since >= limits.KEPT_S:
+                while items and now - (oldest := next(iter(items.values()))).run.since >= limits.KEPT_S:
                     response_id = oldest.run.request.id
                     if oldest.lanes:
                         shelf.expired[response_id] = items.pop(response_id)
@@ -160,12 +160,12 @@ def _place(tenant: str, call_id: str, before: Message) -> _Place:
     return tenant, call_id, hash(before.text)
 
 
-def _calls_of(run: Run) -> list[_Place]:
+def _calls_of(run: Run) -> tuple[_Place, ...]:
     """Return the place of each call, if a client may leave something out when it sends the answer back."""
     asked = run.request.prompt.messages
     if run.request.store is False or not asked or not any(isinstance(fact, CallPiece) for fact in run.response.facts):
-        return []
+        return ()
     answer = run.response.message()
     if not answer.reasoning and not has_own_fields(answer):
-        return []
-    return [_place(run.request.tenant, call.id, asked[-1]) for call in answer.calls]
+        return ()
+    return tuple([_place(run.request.tenant, call.id, asked[-1]) for call in answer.calls])

@@ -5,8 +5,6 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
-from msgspec import Struct
-
 from millrace.dialects.projection import Dialect, Projection
 from millrace.errors import MillraceError
 from millrace.funnel.response_log import ResponseLog
@@ -30,14 +28,6 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-class State(Struct, frozen=True):
-    """A phase, when it was reached by the clock, and why, where that has a reason."""
-
-    phase: Phase
-    since: float
-    error: MillraceError | None = None  # why it was refused
-
-
 def bytes_while_running(asked_bytes: int) -> int:
     """Return what a run of a request of so many bytes holds, before it has an answer."""
     return RUN_SIZE + (1 + SENT_COPIES) * asked_bytes
@@ -58,7 +48,9 @@ class Run:
         self.response = ResponseLog(request, clock)
         self.created_at = created_at  # Unix seconds
         self.stream_id: str | None = None  # the lane it came by
-        self.state = State(Phase.RUNNING, clock())
+        self.phase = Phase.RUNNING
+        self.since = clock()  # by the clock: when it reached its phase
+        self.error: MillraceError | None = None  # why it was refused
         self.listeners = 0  # clients
         self.left_at: float | None = None  # when the last listener went away
         self.is_limited = False  # in its time or its cost
@@ -76,7 +68,7 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether it has ended, or never began."""
-        return self.state.phase is not Phase.RUNNING
+        return self.phase is not Phase.RUNNING
 
     @property
     def size(self) -> int:
@@ -126,14 +118,14 @@ class Run:
 
     def set_phase(self, phase: Phase, error: MillraceError | None = None) -> None:
         """Note that it has reached another phase."""
-        self.state = State(phase, self._clock(), error or self.state.error)
+        self.phase, self.since, self.error = phase, self._clock(), error or self.error
 
     async def wait(self) -> None:
         """Wait until it has ended. Raises the error of a request that was refused."""
         if not self.done.done():
             await asyncio.wait((self.done,))
-        if self.state.error is not None:
-            raise self.state.error
+        if self.error is not None:
+            raise self.error
 
     def add_listener(self) -> None:
         """Count one more client that listens."""

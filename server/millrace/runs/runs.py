@@ -27,6 +27,7 @@ class Runs:
 
     def __init__(self, funnel: Funnels, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
         self.kept = Kept(kept_bytes, self._forget_repeat)
+        self._count = self.kept.count  # one method for all runs, not one for each
         self._rounds: Rounds[Run] = Rounds()
         self._funnel = funnel
         self._clock = clock
@@ -58,7 +59,7 @@ class Runs:
 
         What is held for the request is the run's from now on.
         """
-        run = Run(request, self._clock, int(self._wall()), self.kept.count, held and held.move())
+        run = Run(request, self._clock, int(self._wall()), self._count, held and held.move())
         run.admitted = admission
         run.is_limited = request.deadline_at is not None or (admission is not None and admission.limits_cost)
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))

@@ -39,7 +39,7 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one call. `input_tokens` includes those read from and written to the provider's cache.
 
     `cache_write_tokens` includes those written for an hour. `output_tokens` includes reasoning.
@@ -73,7 +73,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 NO_USAGE = Usage()
 
 
-class Stop(Struct, frozen=True, kw_only=True):
+class Stop(Struct, frozen=True, kw_only=True, gc=False):
     """Why a model stopped, in the words of its API. A client of the same API is told the same."""
 
     api: Api
@@ -93,7 +93,7 @@ class Finish:
     guard: str = ""  # that ended it; empty: none did
 
 
-class Failure(Struct, frozen=True, kw_only=True):
+class Failure(Struct, frozen=True, kw_only=True, gc=False):
     """Why a model did not answer. `message` names it and may repeat its provider's words, without the key."""
 
     model: str
@@ -143,14 +143,14 @@ class StoredAnswer:
     id: str = field(default="", compare=False)  # empty: stored by an earlier version
 
 
-class Embedded(Struct, frozen=True, kw_only=True):
+class Embedded(Struct, frozen=True, kw_only=True, gc=False):
     """A provider's answer to a request for embeddings, and the tokens that it reports, if it does."""
 
     pieces: list[bytes]  # as they came: it may have megabytes, and joining them would take its time
     input_tokens: int | None
 
 
-class StoredResponse(Struct, frozen=True, kw_only=True):
+class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
     """A response stored on disk, so that a later request can continue it."""
 
     id: str
@@ -159,7 +159,7 @@ class StoredResponse(Struct, frozen=True, kw_only=True):
     body: bytes  # the response object, as JSON
 
 
-class SemanticHit(Struct, frozen=True, kw_only=True):
+class SemanticHit(Struct, frozen=True, kw_only=True, gc=False):
     """A stored answer to the same question in other words."""
 
     answer: StoredAnswer

@@ -36,7 +36,7 @@ class BatchStatus(StrEnum):
 _FINAL = (BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED)
 
 
-class KeptFile(Struct, frozen=True, kw_only=True):
+class KeptFile(Struct, frozen=True, kw_only=True, gc=False):
     """A file that is kept on disk for a tenant. Times are Unix seconds."""
 
     id: str
@@ -48,14 +48,14 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     expires_at: float
 
 
-class BatchFault(Struct, frozen=True, kw_only=True):
+class BatchFault(Struct, frozen=True, kw_only=True, gc=False):
     """Why a batch has failed."""
 
     code: str
     message: str
 
 
-class ProvidedPart(Struct, frozen=True, kw_only=True):
+class ProvidedPart(Struct, frozen=True, kw_only=True, gc=False):
     """The lines of a batch that one model's provider answers, in a batch of its own."""
 
     tier: Tier  # of the model
@@ -66,7 +66,7 @@ class ProvidedPart(Struct, frozen=True, kw_only=True):
     is_done: bool = False  # its answers are on the disk
 
 
-class Batch(Struct, frozen=True, kw_only=True):
+class Batch(Struct, frozen=True, kw_only=True, gc=False):
     """A batch at one moment. Times are Unix seconds."""
 
     id: str

@@ -70,7 +70,7 @@ def step_at(steps: Steps, spent: Decimal, limit: Decimal) -> Step | None:
     return reached
 
 
-class Budget(Struct, frozen=True, kw_only=True):
+class Budget(Struct, frozen=True, kw_only=True, gc=False):
     """How far a request's scarcest budget is spent, and so what is done with the request."""
 
     step: Step
@@ -93,14 +93,14 @@ class Budget(Struct, frozen=True, kw_only=True):
         return f"{share}% of {self.account.whose}'s ${self.limit:f} a {self.period} is spent"
 
 
-class Rest(Struct, frozen=True):
+class Rest(Struct, frozen=True, gc=False):
     """What is left of a budget, if it is less than a request is likely to cost. The request may cost so much."""
 
     dollars: Decimal
     of: str  # which budget, in words
 
 
-class Reached(Struct, frozen=True, kw_only=True):
+class Reached(Struct, frozen=True, kw_only=True, gc=False):
     """A step that an account has reached, for the operator. It is told once an account, period and step."""
 
     account: AccountName
@@ -112,7 +112,7 @@ class Reached(Struct, frozen=True, kw_only=True):
     limit: Decimal
 
 
-class Remaining(Struct, frozen=True):
+class Remaining(Struct, frozen=True, gc=False):
     """What is left of one limit, of the account that has the least of it."""
 
     limit: Decimal | int
@@ -120,7 +120,7 @@ class Remaining(Struct, frozen=True):
     reset_s: float  # seconds until all of it is there again
 
 
-class Left(Struct, frozen=True, kw_only=True):
+class Left(Struct, frozen=True, kw_only=True, gc=False):
     """What is left of a request's limits. None: it has no such limit."""
 
     requests: Remaining | None = None  # of a minute
@@ -138,7 +138,7 @@ class Used(NamedTuple):
     step: Step | None  # that is reached
 
 
-class Spent(Struct, frozen=True):
+class Spent(Struct, frozen=True, gc=False):
     """Dollars of the UTC day and month that an account has spent."""
 
     day: Decimal

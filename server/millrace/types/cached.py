@@ -15,7 +15,7 @@ def entry_id(scope: bytes, question: str) -> str:
     return SEMANTIC_PREFIX + hashlib.sha256(b"%d:%b%b" % (len(scope), scope, text)).hexdigest()[:24]
 
 
-class Objection(Struct, frozen=True, kw_only=True):
+class Objection(Struct, frozen=True, kw_only=True, gc=False):
     """Why one stored answer may not do for another question."""
 
     rule: str  # its name
@@ -23,7 +23,7 @@ class Objection(Struct, frozen=True, kw_only=True):
     is_hard: bool  # never overruled; a soft one is evidence for the decision
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """Whether the answer to a stored question would be served to another one, and why."""
 
     served: bool
@@ -34,7 +34,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     threshold: float  # of the probability
 
 
-class KeptAnswer(Struct, frozen=True, kw_only=True):
+class KeptAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """One stored answer, in either cache or in both."""
 
     ids: tuple[str, ...]  # in the semantic cache, in the exact one
@@ -48,7 +48,7 @@ class KeptAnswer(Struct, frozen=True, kw_only=True):
     hits: int  # requests that it has answered, as far as the ledger goes back
 
 
-class NearEntry(Struct, frozen=True, kw_only=True):
+class NearEntry(Struct, frozen=True, kw_only=True, gc=False):
     """A stored question near to another one, and what the decision says of the two."""
 
     id: str
@@ -59,7 +59,7 @@ class NearEntry(Struct, frozen=True, kw_only=True):
     decision: Decision
 
 
-class Served(Struct, frozen=True, kw_only=True):
+class Served(Struct, frozen=True, kw_only=True, gc=False):
     """How many requests of a tenant the caches have answered."""
 
     requests: int = 0
@@ -68,7 +68,7 @@ class Served(Struct, frozen=True, kw_only=True):
     joined: int = 0
 
 
-class TenantCache(Struct, frozen=True, kw_only=True):
+class TenantCache(Struct, frozen=True, kw_only=True, gc=False):
     """What the caches hold of one tenant, and how often they have answered."""
 
     tenant: str
@@ -81,7 +81,7 @@ class TenantCache(Struct, frozen=True, kw_only=True):
     served: Served = Served()
 
 
-class Deleted(Struct, frozen=True, kw_only=True):
+class Deleted(Struct, frozen=True, kw_only=True, gc=False):
     """How many entries were deleted on disk."""
 
     exact: int

@@ -75,7 +75,7 @@ class Sealed:
         return MESSAGE_SIZE + PARSED * self.size
 
 
-class Media(Struct, frozen=True, kw_only=True):
+class Media(Struct, frozen=True, kw_only=True, gc=False):
     """A part that is not text. It is passed to the model unchanged and never parsed."""
 
     kind: str  # image, file, audio; block: one that only one API understands
@@ -120,7 +120,7 @@ class Native:
         return PARSED * self.size
 
 
-class ToolCall(Struct, frozen=True, kw_only=True):
+class ToolCall(Struct, frozen=True, kw_only=True, gc=False):
     """A call of a tool that the model asks for."""
 
     id: str
@@ -172,7 +172,7 @@ class Tool:
         return size
 
 
-class Message(Struct, frozen=True, kw_only=True):
+class Message(Struct, frozen=True, kw_only=True, gc=False):
     """One message: its parts in order, and the fields that only an assistant's or a tool's message has."""
 
     role: str  # system, user, assistant or tool
@@ -244,19 +244,19 @@ class Message(Struct, frozen=True, kw_only=True):
         return held + memory_bytes_of(self.own_fields) + sum(memory_bytes_of(call.own_fields) for call in self.calls)
 
 
-class Thought(Struct, frozen=True):
+class Thought(Struct, frozen=True, gc=False):
     """A delta of a model's reasoning."""
 
     text: str
 
 
-class Refusal(Struct, frozen=True):
+class Refusal(Struct, frozen=True, gc=False):
     """A delta of text that the provider marked as a refusal."""
 
     text: str
 
 
-class CallPiece(Struct, frozen=True, kw_only=True):
+class CallPiece(Struct, frozen=True, kw_only=True, gc=False):
     """A delta of a tool call. The first one of an index has the id and the name; all may have arguments."""
 
     index: int  # of the call within the answer
@@ -268,7 +268,7 @@ class CallPiece(Struct, frozen=True, kw_only=True):
     own_fields: dict[str, Any] = {}  # fields of the provider's own
 
 
-class OwnFields(Struct, frozen=True):
+class OwnFields(Struct, frozen=True, gc=False):
     """Fields of the provider's own beside an answer. Some providers want them back with it in the next request."""
 
     fields: dict[str, Any]

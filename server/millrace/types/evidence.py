@@ -26,7 +26,7 @@ class Says(StrEnum):
     UNSURE = "unsure"
 
 
-class NearAnswer(Struct, frozen=True, kw_only=True):
+class NearAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """A stored answer to a near question that no rule keeps apart, and how the semantic cache weighed the two."""
 
     entry_id: str
@@ -39,7 +39,7 @@ class NearAnswer(Struct, frozen=True, kw_only=True):
     is_off: bool = False  # it would have been served, but its scope serves nothing for now
 
 
-class Sample(Struct, frozen=True, kw_only=True):
+class Sample(Struct, frozen=True, kw_only=True, gc=False):
     """A bet that was taken to be judged."""
 
     id: str
@@ -67,7 +67,7 @@ class Sample(Struct, frozen=True, kw_only=True):
         return self.lever in (Lever.SEMANTIC, Lever.NEAR_MISS)
 
 
-class Opinion(Struct, frozen=True, kw_only=True):
+class Opinion(Struct, frozen=True, kw_only=True, gc=False):
     """What one judge says."""
 
     judge: str
@@ -75,14 +75,14 @@ class Opinion(Struct, frozen=True, kw_only=True):
     probability: float = 1.0  # with which it was asked, given what the judges before it said
 
 
-class Judged(Struct, frozen=True, kw_only=True):
+class Judged(Struct, frozen=True, kw_only=True, gc=False):
     """A sample and what was said of it, the cheapest judge first."""
 
     sample: Sample
     opinions: tuple[Opinion, ...]
 
 
-class JudgeErrors(Struct, frozen=True, kw_only=True):
+class JudgeErrors(Struct, frozen=True, kw_only=True, gc=False):
     """How often a judge is wrong, from pairs of which a dearer one spoke too. All are upper 95 % bounds but for means.
 
     Without such pairs they are those that are assumed of a judge that nobody has checked.
@@ -96,7 +96,7 @@ class JudgeErrors(Struct, frozen=True, kw_only=True):
     alarms_upper: float
 
 
-class Rate(Struct, frozen=True, kw_only=True):
+class Rate(Struct, frozen=True, kw_only=True, gc=False):
     """How often something was wrong, with its bounds of 95 % each; None: not known yet."""
 
     judged: int
@@ -107,7 +107,7 @@ class Rate(Struct, frozen=True, kw_only=True):
     since: float | None = None  # Unix seconds; of the first sample that counts
 
 
-class Lesson(Struct, frozen=True, kw_only=True):
+class Lesson(Struct, frozen=True, kw_only=True, gc=False):
     """What a semantic cache is to learn from a pair of questions that was judged."""
 
     scope: bytes
@@ -119,14 +119,14 @@ class Lesson(Struct, frozen=True, kw_only=True):
     weight: float  # how many pairs it stands for
 
 
-class Steering(Struct, frozen=True, kw_only=True):
+class Steering(Struct, frozen=True, kw_only=True, gc=False):
     """How freely a scope of the semantic cache serves. It begins with what is shipped."""
 
     strictness: float = 0.0  # is added to the log odds that a hit needs
     is_off: bool = False  # nothing is served; what would have been is still judged
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class Change(Struct, frozen=True, kw_only=True, gc=False):
     """A change of the steering, and why."""
 
     at: float  # Unix seconds
@@ -143,7 +143,7 @@ class Rating(StrEnum):
     DOWN = "down"
 
 
-class Feedback(Struct, frozen=True, kw_only=True):
+class Feedback(Struct, frozen=True, kw_only=True, gc=False):
     """What somebody says of a response. A better answer is not kept, but whether there was one is."""
 
     tenant: str
@@ -154,7 +154,7 @@ class Feedback(Struct, frozen=True, kw_only=True):
     at: float  # Unix seconds
 
 
-class FeedbackCounts(Struct, frozen=True, kw_only=True):
+class FeedbackCounts(Struct, frozen=True, kw_only=True, gc=False):
     """How often feedback was given."""
 
     up: int = 0
@@ -162,7 +162,7 @@ class FeedbackCounts(Struct, frozen=True, kw_only=True):
     better: int = 0  # with a better answer
 
 
-class EvidenceCost(Struct, frozen=True, kw_only=True):
+class EvidenceCost(Struct, frozen=True, kw_only=True, gc=False):
     """What evidence has cost: requests that were asked again and calls of judges, and their dollars."""
 
     requests: int

@@ -22,7 +22,7 @@ class Tier(StrEnum):
     LARGE = "large"
 
 
-class Price(Struct, frozen=True, kw_only=True):
+class Price(Struct, frozen=True, kw_only=True, gc=False):
     """Dollars per million tokens."""
 
     input: Decimal
@@ -76,7 +76,7 @@ class Price(Struct, frozen=True, kw_only=True):
         )
 
 
-class Encoding(Struct, frozen=True, kw_only=True):
+class Encoding(Struct, frozen=True, kw_only=True, gc=False):
     """In which vocabulary the tokens of a model are counted."""
 
     name: str = "o200k_base"
@@ -84,7 +84,7 @@ class Encoding(Struct, frozen=True, kw_only=True):
     factor: float = 1.0  # tokens of the model for one of the vocabulary, until its provider has reported some
 
 
-class Model(Struct, frozen=True, kw_only=True):
+class Model(Struct, frozen=True, kw_only=True, gc=False):
     """One configured model: its name, tier, address, price and limits."""
 
     tier: Tier  # for which it answers
@@ -121,7 +121,7 @@ class Model(Struct, frozen=True, kw_only=True):
         return self.price_at(service_tier) or self.price
 
 
-class Deployment(Struct, frozen=True, kw_only=True):
+class Deployment(Struct, frozen=True, kw_only=True, gc=False):
     """One of the places where a model is served."""
 
     label: str = ""  # for ledger, log and health: a region or a number; empty where the model has no other

@@ -37,7 +37,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Charge(Struct, frozen=True, kw_only=True):
+class Charge(Struct, frozen=True, kw_only=True, gc=False):
     """What one upstream call used and cost, however it ended."""
 
     model: str
@@ -56,7 +56,7 @@ class Charge(Struct, frozen=True, kw_only=True):
     ended_at: float | None = None  # None: it still runs, or went on for another request
 
 
-class Statement(Struct, frozen=True, kw_only=True):
+class Statement(Struct, frozen=True, kw_only=True, gc=False):
     """What a request has used and cost so far."""
 
     usage: Usage  # of the answer shown
@@ -69,7 +69,7 @@ class Statement(Struct, frozen=True, kw_only=True):
     service_tier: str = ""  # of the answer shown
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One row of the ledger."""
 
     request_id: str
@@ -101,14 +101,14 @@ class Entry(Struct, frozen=True, kw_only=True):
     trace: Trace | None = None
 
 
-class Answered(Struct, frozen=True, kw_only=True):
+class Answered(Struct, frozen=True, kw_only=True, gc=False):
     """Where the answer of a request that has ended came from, and where it went."""
 
     cache: CacheOutcome
     entry_ids: tuple[str, ...]  # of stored answers: the one that a cache gave, and its own
 
 
-class Selection(Struct, frozen=True, kw_only=True):
+class Selection(Struct, frozen=True, kw_only=True, gc=False):
     """Which rows of the ledger are wanted. What is None selects nothing by itself."""
 
     tenant: str | None = None
@@ -123,7 +123,7 @@ class Selection(Struct, frozen=True, kw_only=True):
     model: str | None = None  # as `levers.model_of` has it
 
 
-class SessionBill(Struct, frozen=True, kw_only=True):
+class SessionBill(Struct, frozen=True, kw_only=True, gc=False):
     """What the requests of one session have used and cost together. Times are Unix seconds."""
 
     session: str

@@ -60,7 +60,7 @@ class OnDisconnect(StrEnum):
     DETACH = "detach"  # it runs on and can be resumed
 
 
-class Paths(Struct, frozen=True, kw_only=True):
+class Paths(Struct, frozen=True, kw_only=True, gc=False):
     """Where fields are in the dialect of a client, for errors that name one."""
 
     dialect: str = "responses"
@@ -94,7 +94,7 @@ class Counted(NamedTuple):
 NOT_COUNTED = Counted(0)
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class Request(Struct, frozen=True, kw_only=True, gc=False):
     """One accepted `response.create`."""
 
     id: str
@@ -174,7 +174,7 @@ class Request(Struct, frozen=True, kw_only=True):
         return self.delivery is Delivery.PREFIX and self.strategy not in (Strategy.SMALL, Strategy.LARGE)
 
 
-class Prefix(Struct, frozen=True, kw_only=True):
+class Prefix(Struct, frozen=True, kw_only=True, gc=False):
     """How the beginning of a prompt is kept in the provider's cache, where the client does not say it."""
 
     key: str = ""  # that it is found by, where the provider takes one; it tells nothing of tenant or prompt

@@ -42,7 +42,7 @@ class CellName(NamedTuple):
     tag: str
 
 
-class Cell(Struct, frozen=True, kw_only=True):
+class Cell(Struct, frozen=True, kw_only=True, gc=False):
     """What was added up. The numbers beside `sums` are in it too; they can be added without reading it."""
 
     name: CellName
@@ -53,7 +53,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     sums: bytes
 
 
-class Window(Struct, frozen=True, kw_only=True):
+class Window(Struct, frozen=True, kw_only=True, gc=False):
     """Which cells are asked for. What is None selects nothing by itself."""
 
     span: Span
@@ -64,7 +64,7 @@ class Window(Struct, frozen=True, kw_only=True):
     model: str | None = None
 
 
-class Part(Struct, frozen=True):
+class Part(Struct, frozen=True, gc=False):
     """Of one tag or tenant: a part of what a window has."""
 
     name: str

@@ -7,7 +7,7 @@ from msgspec import Struct
 from millrace.types.model import Tier
 
 
-class Advice(Struct, frozen=True, kw_only=True):
+class Advice(Struct, frozen=True, kw_only=True, gc=False):
     """Which model the router would ask first, and why."""
 
     tier: Tier
@@ -31,7 +31,7 @@ class LabelSource(StrEnum):
     FEEDBACK = "feedback"  # a person
 
 
-class Label(Struct, frozen=True, kw_only=True):
+class Label(Struct, frozen=True, kw_only=True, gc=False):
     """How likely it is that the models' answers to a prompt were right: from 0 to 1. None: not known."""
 
     small: float | None
@@ -40,14 +40,14 @@ class Label(Struct, frozen=True, kw_only=True):
     source: LabelSource
 
 
-class StateVersion(Struct, frozen=True):
+class StateVersion(Struct, frozen=True, gc=False):
     """Which state of a tenant is kept: its number, and how often what is kept under it was replaced."""
 
     number: int
     revision: int
 
 
-class KeptState(Struct, frozen=True, kw_only=True):
+class KeptState(Struct, frozen=True, kw_only=True, gc=False):
     """What is kept of one tenant's router."""
 
     tenant: str

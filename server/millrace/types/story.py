@@ -14,7 +14,7 @@ from millrace.types.request import CacheMode
 MOST_MESSAGES = 32  # of a request whose sizes are kept one by one
 
 
-class Near(Struct, frozen=True, kw_only=True):
+class Near(Struct, frozen=True, kw_only=True, gc=False):
     """A stored question near to the one that was asked, as the semantic cache weighed the two."""
 
     entry_id: str
@@ -23,7 +23,7 @@ class Near(Struct, frozen=True, kw_only=True):
     is_off: bool = False  # its scope served nothing
 
 
-class LookedUp(Struct, frozen=True, kw_only=True):
+class LookedUp(Struct, frozen=True, kw_only=True, gc=False):
     """What both caches were asked, by digests: they tell which requests are the same, and nothing else."""
 
     mode: CacheMode
@@ -33,7 +33,7 @@ class LookedUp(Struct, frozen=True, kw_only=True):
     input_tokens: int = 0  # of the prompt once it is trimmed, as counted here
 
 
-class Scores(Struct, frozen=True, kw_only=True):
+class Scores(Struct, frozen=True, kw_only=True, gc=False):
     """What the router made of a prompt."""
 
     tier: Tier  # that it asked first
@@ -46,7 +46,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     sketch: bytes = b""  # of the prompt: a few sums, from which no word can be read; empty: of an earlier version
 
 
-class Judgement(Struct, frozen=True, kw_only=True):
+class Judgement(Struct, frozen=True, kw_only=True, gc=False):
     """What the checks said of one whole answer."""
 
     tier: Tier  # of the model that gave it
@@ -54,7 +54,7 @@ class Judgement(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Story(Struct, frozen=True, kw_only=True):
+class Story(Struct, frozen=True, kw_only=True, gc=False):
     """What each stage decided. What a stage did not come to is empty."""
 
     looked_up: LookedUp | None = None  # None: the caches were not asked, or the row is of an earlier version
@@ -72,7 +72,7 @@ class Story(Struct, frozen=True, kw_only=True):
 NO_STORY = Story()
 
 
-class Shape(Struct, frozen=True, kw_only=True):
+class Shape(Struct, frozen=True, kw_only=True, gc=False):
     """What a request looked like, as it was sent on after trimming: how much of what, and its options. No text.
 
     Another request of the same shape can be made of it (`millrace explain --redacted-repro`). Sizes are characters.

@@ -18,7 +18,7 @@ class Content(Struct):
     answer: str = ""
 
 
-class Trace(Struct, frozen=True, kw_only=True):
+class Trace(Struct, frozen=True, kw_only=True, gc=False):
     """The trace of one request. Ids are hexadecimal, in lower case."""
 
     trace_id: str  # 32 digits

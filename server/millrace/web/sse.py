@@ -185,8 +185,8 @@ class SseResponse(Response):
 
     def _why_none(self) -> MillraceError:
         """Return why there is no event."""
-        if self._run.state.error is not None:
-            return self._run.state.error
+        if self._run.error is not None:
+            return self._run.error
         if self._run.response.ended is not None and not self._event_log.is_broken:
             try:
                 self._make()
