@@ -8,6 +8,7 @@ import hashlib
 import lzma
 from functools import cache
 from importlib import resources
+from io import BytesIO
 from types import MappingProxyType
 
 import tiktoken
@@ -77,9 +78,7 @@ def encoding_of(model: str, setting: str | None = None) -> Encoding:
 def _unpack(packed: bytes) -> dict[bytes, int]:
     """Return the rank of each token. The data is a sequence of (length byte, token bytes), ordered by rank."""
     ranks: dict[bytes, int] = {}
-    at = 0
-    while at < len(packed):
-        end = at + 1 + packed[at]
-        ranks[packed[at + 1 : end]] = len(ranks)
-        at = end
+    read = BytesIO(packed).read
+    while size := read(1):
+        ranks[read(size[0])] = len(ranks)
     return ranks
