@@ -10,9 +10,9 @@ sys.path.append(str(Path(__file__).parent.parent / "client"))
 
 try:
     from millrace.__main__ import main
+
+    main()  # which imports what the command needs
 except ModuleNotFoundError as error:
     if str(error.name).startswith("millrace"):
         raise
     sys.exit(f"This Python has no {error.name}. `make demo` sets up .venv once; then run: .venv/bin/python server ...")
-
-main()

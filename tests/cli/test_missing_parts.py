@@ -38,6 +38,16 @@ def test_a_checkout_without_its_environment_says_how_to_get_it(bare: Path, side:
     assert f"`make demo` sets up .venv once; then run: .venv/bin/python {side}" in line
 
 
+def test_a_package_that_a_command_alone_needs_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['starlette'] = None\n")
+    command = [sys.executable, "server", "serve", "--help"]
+    hidden = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, check=False, cwd=REPOSITORY, env=hidden, **RUN)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("This Python has no starlette")
+
+
 @pytest.mark.parametrize("has_compiler", [False, True])
 def test_a_missing_compiler_is_named_before_anything_is_installed(tmp_path: Path, *, has_compiler: bool) -> None:
     """By make, in one line, with the command that installs it; and Python's headers likewise."""

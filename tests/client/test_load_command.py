@@ -171,6 +171,8 @@ def test_no_server_is_3(words: list[str]) -> None:
         (server, [], "Commands:"),
         (server, ["serve", "--config", "nowhere.toml"], "no such file"),
         (server, ["nonsense"], "No such command 'nonsense'"),
+        (server, ["serv"], "Did you mean 'serve'?"),
+        (server, ["ledger", "exprt"], "Did you mean 'export'?"),
         (server, ["--version"], "millrace, version"),
         (server, ["load", "--help"], "--connections"),
     ],

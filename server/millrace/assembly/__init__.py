@@ -54,7 +54,7 @@ from millrace.caches.deletions import Deletions
 from millrace.caches.embedders.chosen import Embedders
 from millrace.caches.exact import SqliteExactCache
 from millrace.caches.semantic import SqliteSemanticCache
-from millrace.funnel.checks import Checks
+from millrace.funnel.checks import Checks, prepare_openings
 from millrace.funnel.checks.lessons import Lessons
 from millrace.funnel.checks.openings import LearnedOpenings
 from millrace.funnel.checks.own import own_checks
@@ -190,6 +190,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         parts.callback(live.close)
         watched.providers.settings = lambda: live.settings
         await counting.load_encodings(live.funnels.catalog)
+        await parts.enter_async_context(running(asyncio.to_thread(prepare_openings)))
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys = keys_of(database, None if shared is None else shared.database)
         archive, judged = _archive(settings, database, shared), _judged(settings, looked_at)

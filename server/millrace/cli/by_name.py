@@ -25,9 +25,21 @@ class CommandsByName(click.Group):
         if place is None:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = place.partition(":")
+        collects = gc.isenabled()
         gc.disable()  # nothing of an import is garbage, and to look for some takes a tenth of its time
         try:
             found: click.Command = getattr(import_module(module), attribute)
         finally:
-            gc.enable()
+            if collects:
+                gc.enable()
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named; name those that are spelt alike if there is none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            names = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from None

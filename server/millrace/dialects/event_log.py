@@ -309,7 +309,7 @@ class EventLog:
                 self._drop(listener, error)
 
     def _drop(self, listener: Listener, error: BaseException) -> None:
-        """End a listener that has raised. The list is replaced, not changed: it may be iterated over right now."""
+        """End a listener that has raised. They are replaced, not changed: one may iterate over them right now."""
         if isinstance(error, EXITS):
             raise error
         log.get().error("listener crashed", id=self.response.id, exc_info=error)

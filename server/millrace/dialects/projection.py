@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from millrace.dialects.event_log import EventLog
-from millrace.dialects.visibility import Visibility
+from millrace.dialects.visibility import OVER, Visibility
 from millrace.errors import EXITS, MillraceError, internal_error
 from millrace.funnel.facts import Ended, Fact
 from millrace.funnel.response_log import ResponseLog
-from millrace.types import Aside, Delivery, Request
-
-_NO_MORE = Visibility(Delivery.FINAL)  # of all that have ended
+from millrace.types import Aside, Request
 
 
 class Projection(ABC):
@@ -57,7 +55,7 @@ class Projection(ABC):
             self._visibility.fact(fact, self._show_text, self._show_aside)
             self._show_fact(fact)
             if isinstance(fact, Ended):
-                self._visibility = _NO_MORE
+                self._visibility = OVER
         finally:
             self.event_log.release()
 

@@ -92,3 +92,18 @@ class Visibility:
                 show_text([joined(group)])
             else:
                 show_aside(group)
+
+
+class _Over(Visibility):
+    """What there is to see of a response that has ended: nothing more."""
+
+    __slots__ = ()
+
+    def hold_back(self, deltas: list[str]) -> None:
+        """Keep nothing: all that have ended share it."""
+
+    def fact(self, fact: Fact, show_text: ShowText, show_aside: ShowAside) -> None:
+        """Show nothing."""
+
+
+OVER = _Over(Delivery.FINAL)

@@ -395,7 +395,7 @@ class ResponseLog(Struct, eq=False):
                 self._drop(subscriber, error)
 
     def _lose(self, follower: "ResponseLog", error: BaseException) -> None:
-        """Go on without a follower that has raised. The list is replaced, since it is iterated over right now."""
+        """Go on without a follower that has raised. All are replaced, since they are iterated over right now."""
         if isinstance(error, EXITS):
             raise error
         log.get().error("participant crashed", id=follower.id, exc_info=error)
@@ -406,7 +406,7 @@ class ResponseLog(Struct, eq=False):
     def _drop(self, subscriber: Subscriber, error: BaseException) -> None:
         """End a subscriber that has raised. A fault of one client's view is not that of the model or of another client.
 
-        The list is replaced, not changed, since it may be iterated over right now.
+        They are replaced, not changed, since one may iterate over them right now.
         """
         if isinstance(error, EXITS):
             raise error

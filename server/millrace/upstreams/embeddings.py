@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from itertools import islice
+from typing import Any
 
 from msgspec import Struct
 
@@ -47,6 +48,9 @@ class EmbeddingsEndpoint(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:  # keeps the key out of logs
         return f"EmbeddingsEndpoint({self.base_url})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # and out of what is drawn on a terminal
+        return [("base_url", self.base_url)]
 
 
 class OpenAIEmbeddings:

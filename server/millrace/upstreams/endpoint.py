@@ -1,5 +1,7 @@
 """Where a model is served."""
 
+from typing import Any
+
 from msgspec import Struct
 
 from millrace.upstreams.quirks import PRESETS, Quirks
@@ -17,3 +19,6 @@ class UpstreamEndpoint(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:  # keeps the key out of logs
         return f"UpstreamEndpoint({self.base_url})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # and out of what is drawn on a terminal
+        return [("base_url", self.base_url)]
