@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
-from msgspec.structs import fields
+from msgspec.structs import asdict
 
 from millrace.pricing import NANODOLLAR
 from millrace.types import Charge, Outcome, Price, Shape, Story, Usage
@@ -108,7 +108,7 @@ def _price(price: Price) -> bytes:
 
 def _known(price: Price) -> dict[str, object]:
     """Return what is known of a price, as decimals of dollars per million tokens; a bound is a whole number."""
-    by_name = {one.name: getattr(price, one.name) for one in fields(Price)}
+    by_name = asdict(price)
     steps, bound = by_name.pop("steps"), by_name.pop("above_tokens")
     return {
         **{name: str(dollars) for name, dollars in by_name.items() if dollars is not None},
