@@ -1,7 +1,6 @@
 """The facts of a response: what its log holds, in order.
 
-A text delta is a plain `str`, any other fact a small frozen value, so that no object is made per token. They are
-structs, which are made ten times faster than dataclasses.
+A text delta is a plain `str`, any other fact a small frozen value, so that no object is made per token.
 """
 
 from collections.abc import Iterable, Iterator
