@@ -319,8 +319,12 @@ class ResponseLog(Struct, eq=False):
         self.subscribers = ()  # they know this log: a circle, which would wait for the collector
 
     def pack(self) -> None:
-        """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas."""
-        self._measured, self.looked_up = (0, 0), None
+        """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas.
+
+        What its story was made of goes too: the ledger has it.
+        """
+        self._measured, self.judged = (0, 0), ()
+        self.looked_up = self.found = self.advice = self.prefix = None
         self.facts = [joined(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
 
     def message(self) -> Message:
