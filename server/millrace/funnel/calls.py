@@ -25,9 +25,8 @@ from millrace.funnel.prefixes import Prefixes
 from millrace.funnel.response_log import ResponseLog
 from millrace.funnel.tries import Tries
 from millrace.ports import Attempt
-from millrace.types import Call, Delivery, Finish, Model, Outcome, Prefix, Prompt, Request
+from millrace.types import UNKNOWN_PREFIX, Call, Delivery, Finish, Model, Outcome, Prompt, Request
 
-UNKNOWN = Prefix()
 LONG_PREFIX = 4096  # characters of a system prompt from which on providers cache it: about 1024 tokens
 
 
@@ -209,7 +208,7 @@ def uncut(model: Model, response: ResponseLog, turn: Turn | None = None) -> Call
     if added_tokens:
         counted = counted._replace(tokens=counted.tokens + added_tokens)
     room = pricing.room(model, counted.input_tokens)
-    prefix = response.prefix or UNKNOWN
+    prefix = response.prefix or UNKNOWN_PREFIX
     return Call(model=model, prompt=prompt, prefix=prefix, room=room, key_cap=request.key_cap, counted=counted)
 
 

@@ -77,6 +77,7 @@ from millrace.types.money import EMBEDDINGS, Answered, Charge, Entry, Outcome, S
 from millrace.types.past import Past, PastCall
 from millrace.types.request import (
     RESPONSES_PATHS,
+    UNKNOWN_PREFIX,
     CacheMode,
     Call,
     Counted,
@@ -104,6 +105,7 @@ __all__ = [
     "SAMPLED",
     "SEMANTIC_PREFIX",
     "STANDARD_TIERS",
+    "UNKNOWN_PREFIX",
     "Advice",
     "Answer",
     "Answered",

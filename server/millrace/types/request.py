@@ -181,13 +181,16 @@ class Prefix(Struct, frozen=True, kw_only=True, gc=False):
     is_read_again: bool = True  # most likely, so that it pays to have it kept
 
 
+UNKNOWN_PREFIX = Prefix()  # nothing is known of it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One upstream call: a prompt for one model, and the caps on its output."""
 
     model: Model
     prompt: Prompt
-    prefix: Prefix = Prefix()  # noqa: RUF009 - it is frozen
+    prefix: Prefix = UNKNOWN_PREFIX
     cap: int | None = None  # output tokens that the budget buys, if no other cap is lower
     room: int | None = None  # tokens that the prompt leaves of the model's window; None: it is not counted yet
     key_cap: int | None = None  # output tokens that the operator lets the key's answers have; None: no cap
