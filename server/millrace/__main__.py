@@ -4,8 +4,8 @@ import click
 
 from millrace import __version__
 from millrace.cli.by_name import CommandsByName
-from millrace_client.commands import CONTEXT
 
+CONTEXT = {"help_option_names": ["-h", "--help"]}
 _OWN = (
     "budgets cache calibrate db demo doctor evidence explain init keys ledger levers reload replay router serve"
     " sessions simulate"

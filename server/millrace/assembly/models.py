@@ -22,7 +22,6 @@ from millrace.upstreams.embeddings import EmbeddingsEndpoint, OpenAIEmbeddings
 from millrace.upstreams.endpoint import UpstreamEndpoint
 from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.provider_api import ProviderApi
-from millrace.upstreams.provider_batches import OpenAIBatches
 from millrace.upstreams.quirks import PRESETS, CallIds, Quirks, Reasoning, Thinking
 from millrace.upstreams.responses.api import RESPONSES
 
@@ -158,6 +157,8 @@ def provider_batches(served: Iterable[Served]) -> dict[Tier, ProviderBatches]:
     found: dict[Tier, ProviderBatches] = {}
     for each in served:
         if each.section.batch and not each.model.own_name and each.model.tier not in found:
+            from millrace.upstreams.provider_batches import OpenAIBatches  # noqa: PLC0415 - aiohttp is a slow import
+
             found[each.model.tier] = OpenAIBatches(each.upstream, each.model.id)
     return found
 

@@ -20,7 +20,6 @@ from millrace.stores.database import SqliteDatabase
 from millrace.stores.limits import MemoryLimiter
 from millrace.stores.processes import Processes
 from millrace.stores.workers import WorkerFiles
-from millrace.web.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
     from millrace.stores.redis.entries import SharedSemantic
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from millrace.stores.redis.repeats import RedisRepeats
     from millrace.stores.redis.replicas import RedisReplicas
     from millrace.stores.redis.tickets import RedisTickets
+    from millrace.web.elsewhere import Elsewhere
 
 
 @asynccontextmanager
@@ -52,11 +52,13 @@ async def passing_on(
     flights: SharedFlights | None,
     epoch: str,
     clock: Clock,
-) -> AsyncIterator[Elsewhere | None]:
+) -> AsyncIterator["Elsewhere | None"]:
     """Say at which address this replica is reached, and pass on what is for others, and for other workers."""
     if link is None and workers is None:
         yield None
         return
+    from millrace.web.elsewhere import Elsewhere  # noqa: PLC0415 - it takes aiohttp, a slow import
+
     async with AsyncExitStack() as parts:
         replicas = None if link is None else await parts.enter_async_context(_replicas(settings, link, epoch, clock))
         elsewhere = Elsewhere(epoch[:PLACE], replicas, workers)

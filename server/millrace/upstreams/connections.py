@@ -2,14 +2,16 @@
 
 from collections.abc import Collection, Coroutine, Mapping
 from functools import lru_cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from millrace.errors import UpstreamError
 from millrace.upstreams.exchange import ConnectError, Response, ResponseError, Traced
-from millrace.upstreams.pulling import PullingConnections
 from millrace.upstreams.pushing import PushingConnections
+
+if TYPE_CHECKING:
+    from millrace.upstreams.pulling import PullingConnections
 
 CLOSED = "closed the connection before it answered"
 FAULTS = (ConnectError, ResponseError)
@@ -28,7 +30,9 @@ class Connections:
     def __init__(self, *, pulls: bool = False) -> None:
         self._pulls = pulls  # always over aiohttp
         self._pushing = PushingConnections()
-        self._pulling: PullingConnections | None = None  # made when it is needed
+        self._pulling: PullingConnections | None = None
+        if pulls or getproxies().keys() & {"http", "https"}:
+            self._make_pulling()  # now, since aiohttp is a slow import
 
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str], call: Traced, *, connect_timeout_s: float, new: bool
@@ -40,9 +44,14 @@ class Connections:
         proxy = _proxy_of(url)
         if not self._pulls and proxy is None:
             return self._pushing.post(url, body, headers, call, connect_timeout_s=connect_timeout_s, new=new)
-        if self._pulling is None:
-            self._pulling = PullingConnections()
-        return self._pulling.post(url, body, headers, call, proxy=proxy, connect_timeout_s=connect_timeout_s, new=new)
+        pulling = self._pulling or self._make_pulling()
+        return pulling.post(url, body, headers, call, proxy=proxy, connect_timeout_s=connect_timeout_s, new=new)
+
+    def _make_pulling(self) -> "PullingConnections":
+        from millrace.upstreams.pulling import PullingConnections  # noqa: PLC0415 - most servers do without
+
+        self._pulling = PullingConnections()
+        return self._pulling
 
     def close_idle(self, but: Collection[str]) -> None:
         """Close the idle connections but those to the hosts of some URLs. Those of aiohttp close by themselves."""

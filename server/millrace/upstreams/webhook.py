@@ -4,13 +4,14 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from millrace import log
 from millrace.types.budget import Reached
+from millrace.upstreams.connections import FAULTS, Connections
 
 MOST = 1000  # notices that wait; of more, the oldest is dropped
 TIMEOUT_S = 10.0
@@ -18,10 +19,18 @@ PAUSES_S = (1.0, 5.0, 30.0, 120.0, 600.0)  # between two attempts; after the las
 LAST_S = 2.0  # for what waits at the end of the process
 
 
+class _Call(msgspec.Struct):
+    """A notice on its way. It is `Traced`."""
+
+    sent: bool = False
+    is_reused: bool = False
+
+
 class Webhook:
     """Sends notices in order, one at a time. `run` does it; `tell` never waits."""
 
-    def __init__(self, url: str | None, key: str, pauses_s: tuple[float, ...]) -> None:
+    def __init__(self, connections: Connections, url: str | None, key: str, pauses_s: tuple[float, ...]) -> None:
+        self._connections = connections
         self.renew(url, key)
         self._pauses_s = pauses_s
         self._waiting: deque[Reached] = deque(maxlen=MOST)
@@ -42,24 +51,23 @@ class Webhook:
 
     async def run(self) -> None:
         """Send what is told, until it is cancelled; then what waits has two seconds more."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as http:
-            try:
-                while True:
-                    self._wakes.clear()
+        try:
+            while True:
+                self._wakes.clear()
+                while self._waiting:
+                    await self._send(self._waiting[0], self._pauses_s)
+                    self._waiting.popleft()
+                await self._wakes.wait()
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_S):
                     while self._waiting:
-                        await self._send(http, self._waiting[0], self._pauses_s)
-                        self._waiting.popleft()
-                    await self._wakes.wait()
-            finally:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LAST_S):
-                        while self._waiting:
-                            await self._send(http, self._waiting.popleft(), ())
+                        await self._send(self._waiting.popleft(), ())
 
-    async def _send(self, http: aiohttp.ClientSession, reached: Reached, pauses_s: tuple[float, ...]) -> None:
+    async def _send(self, reached: Reached, pauses_s: tuple[float, ...]) -> None:
         notice = notice_of(reached)
         for pause_s in (*pauses_s, None):
-            why = await self._post(http, notice)
+            why = await self._post(notice)
             if why is None:
                 return
             if pause_s is None or why.startswith("4"):
@@ -67,17 +75,22 @@ class Webhook:
                 return
             await asyncio.sleep(pause_s)
 
-    async def _post(self, http: aiohttp.ClientSession, notice: dict[str, Any]) -> str | None:
+    async def _post(self, notice: dict[str, Any]) -> str | None:
         """Send one; return None if it was taken, else why not: the status, or what is wrong with the connection."""
         if self._url is None:
             return None
         body = msgspec.json.encode(notice)
+        post = self._connections.post
         try:
-            async with http.post(self._url, data=body, headers=self._headers, allow_redirects=False) as answer:
-                is_taken = answer.status < 300  # noqa: PLR2004 - all that mean success
-                return None if is_taken else "later" if answer.status in (408, 425, 429) else str(answer.status)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return type(error).__name__  # its text may repeat the URL
+            async with asyncio.timeout(TIMEOUT_S):
+                answer = await post(self._url, body, self._headers, _Call(), connect_timeout_s=TIMEOUT_S, new=False)
+        except TimeoutError:
+            return f"no answer within {TIMEOUT_S:g} s"
+        except FAULTS as error:
+            return str(error)
+        answer.close()
+        is_taken = answer.status < HTTPStatus.MULTIPLE_CHOICES
+        return None if is_taken else "later" if answer.status in (408, 425, 429) else str(answer.status)
 
 
 def notice_of(reached: Reached) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from millrace.errors import MillraceError
 from millrace.ports.flights import LeaderGoneError, Lease
 from millrace.ports.replicas import Peers, Siblings, place_of
+from millrace.web.hops import FROM_REPLICA, FROM_SIBLING, HOP
 from millrace.web.refusals import refusal
 from millrace.wire import documents, messages, sessions
 
-HOP = "millrace-hop"
 CONNECT_S = 2.0
 SIBLING_S = 1.0  # for a worker to answer another one's question
 ANSWER_S = 2.0  # for a replica to say whether it leads a flight; by then a model has said its first word, too
@@ -32,7 +32,6 @@ HEAD_S = 5.0  # for the head of its answer
 SILENT_S = 60.0  # for which the other replica may send nothing: streams have a heartbeat
 _RESPONSE = re.compile("/v1/responses/([^/]+)(/cancel|/input_items)?")
 _OF_BATCHES = re.compile("/v1/(files|batches)(/|$)")
-FROM_REPLICA, FROM_SIBLING = "1", "2"
 _SENT_ON = (
     "authorization",
     "content-type",

@@ -18,8 +18,7 @@ from millrace.ports.replicas import Stores
 from millrace.principal import Role
 from millrace.telemetry import families as the
 from millrace.telemetry.numbers import Numbers, unpacked
-from millrace.telemetry.text import written
-from millrace.web.elsewhere import FROM_SIBLING, HOP
+from millrace.web.hops import FROM_SIBLING, HOP
 from millrace.web.middleware import head_of
 from millrace.web.process import Process, process_of
 
@@ -42,8 +41,14 @@ async def metrics(request: Request) -> Response:
             numbers.add_sibling(unpacked(packed))
         for packed in await elsewhere.siblings.left() if tenant is None else ():
             numbers.add_sibling(unpacked(packed), is_gone=True)
-    body, media_type = await asyncio.to_thread(written, numbers, accept)
+    body, media_type = await asyncio.to_thread(_written, numbers, accept)
     return Response(body, headers={"Cache-Control": "no-store", "Content-Type": media_type})
+
+
+def _written(numbers: Numbers, accept: str) -> tuple[bytes, str]:
+    from millrace.telemetry.text import written  # noqa: PLC0415 - a server that nobody scrapes starts sooner without
+
+    return written(numbers, accept)
 
 
 def _seen_by(request: Request, process: Process) -> str | None:

@@ -5,6 +5,7 @@ An endpoint finds who asks as `state.principal`. The page, health and contracts 
 
 import re
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -16,8 +17,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from millrace.access.gate import Gate, RequestHead
 from millrace.access.origins import Origins, serialised
 from millrace.errors import MillraceError
-from millrace.web.elsewhere import Elsewhere
 from millrace.web.refusals import PREFIX, refusal
+
+if TYPE_CHECKING:
+    from millrace.web.elsewhere import Elsewhere
 
 _SLASHES = re.compile("//+")
 
@@ -60,19 +63,25 @@ class GateMiddleware:
                     await refusal(error, scope)(scope, receive, send)
                 return
             scope["state"]["principal"] = principal
-            elsewhere: Elsewhere | None = scope["state"]["process"].elsewhere
-            try:
-                address = None if elsewhere is None else await elsewhere.address(scope, _path(scope))
-            except MillraceError as error:
-                await refusal(error, scope)(scope, receive, send)
-                return
-            except LookupError:
-                await Elsewhere.unless_missing(self._app, scope, receive, send)
-                return
-            if elsewhere is not None and address is not None:
-                await elsewhere.pass_on(address, _path(scope), scope, receive, send)
-                return
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the process answer that has what is asked for: this one, most often."""
+        elsewhere: Elsewhere | None = scope["state"]["process"].elsewhere
+        if elsewhere is None:
             await self._app(scope, receive, send)
+            return
+        try:
+            address = await elsewhere.address(scope, _path(scope))
+        except MillraceError as error:
+            await refusal(error, scope)(scope, receive, send)
+        except LookupError:
+            await elsewhere.unless_missing(self._app, scope, receive, send)
+        else:
+            if address is None:
+                await self._app(scope, receive, send)
+            else:
+                await elsewhere.pass_on(address, _path(scope), scope, receive, send)
 
 
 class CorsMiddleware:

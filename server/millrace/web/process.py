@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
 from starlette.requests import Request
@@ -28,11 +28,13 @@ from millrace.runs.runs import Runs
 from millrace.runs.sweeper import Rounds, call_each
 from millrace.telemetry.metrics import Metrics
 from millrace.web.chats import Chats
-from millrace.web.elsewhere import Elsewhere
 from millrace.web.outbox import Turn
 from millrace.web.sse import SseResponse
 from millrace.wire.documents import Configuration
 from millrace.wire.reload import Reloaded
+
+if TYPE_CHECKING:
+    from millrace.web.elsewhere import Elsewhere
 
 
 class LiveSettings(Protocol):
@@ -97,7 +99,7 @@ class Process(Struct, frozen=True, kw_only=True):
     dashboard: Dashboard
     embeddings: Embeddings
     chats: Chats
-    elsewhere: Elsewhere | None = None  # None: there are no other replicas
+    elsewhere: "Elsewhere | None" = None  # None: there are no other replicas
     flights: SharedFlights | None = None  # that are shared with them
     stores: Stores = NO_STORES
     feeds: Counter[str] = field(default_factory=Counter)  # dashboards that are open, by tenant

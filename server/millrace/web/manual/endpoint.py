@@ -3,13 +3,16 @@
 import asyncio
 import gzip
 import hashlib
+from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from millrace.web.manual.library import documents
+if TYPE_CHECKING:
+    from millrace.web.manual.library import Document
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -25,7 +28,7 @@ HEADERS = {
 async def show(request: Request) -> Response:
     """Send a page, what a search looks through, or a file beside the pages."""
     name = request.path_params["name"]
-    pages = await asyncio.to_thread(documents)
+    pages = await asyncio.to_thread(_documents)
     if name not in pages:
         raise HTTPException(404)
     packed, tag = await asyncio.to_thread(_packed, name)
@@ -42,8 +45,14 @@ async def first(request: Request) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}/docs/", 308)
 
 
+def _documents() -> "Mapping[str, Document]":
+    from millrace.web.manual.library import documents  # noqa: PLC0415 - it takes a reader of Markdown, a slow import
+
+    return documents()
+
+
 @cache
 def _packed(name: str) -> tuple[bytes, str]:
     """Return a document compressed, and its tag."""
-    body = documents()[name].body
+    body = _documents()[name].body
     return gzip.compress(body, mtime=0), f'"{hashlib.sha256(body).hexdigest()[:16]}"'
