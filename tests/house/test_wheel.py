@@ -69,7 +69,13 @@ def test_the_wheel_brings_two_packages_and_nothing_generic(wheel: Path) -> None:
     """No `server`, `client`, `static` or `tests` in anyone's site-packages; the page and the notices are in."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"millrace", "millrace_client"}
-    caches = ("decision/verifier.npz", "decision/mix.json", "guards/common.txt", "reusable/weights.npz")
+    caches = (
+        "directions.npy",
+        "decision/verifier.npz",
+        "decision/mix.json",
+        "guards/common.txt",
+        "reusable/weights.npz",
+    )
     assert {
         "millrace/static/index.html",
         "millrace/static/dashboard/index.html",

@@ -15,7 +15,7 @@ from millrace.access.origins import LOOPBACK, Origins
 from millrace.access.tickets import CAPACITY, TICKET_BYTES, Tickets
 from millrace.accounts.reports import LeversReports
 from millrace.assembly import caches, counting, evidence as judging, models, router
-from millrace.assembly.background import running
+from millrace.assembly.background import running, soon
 from millrace.assembly.batches import running_batches
 from millrace.assembly.budgets import limiting, limits_of
 from millrace.assembly.dashboard import dashboard_of
@@ -190,7 +190,9 @@ async def assembled(  # noqa: PLR0915 - all parts
         parts.callback(live.close)
         watched.providers.settings = lambda: live.settings
         await counting.load_encodings(live.funnels.catalog)
-        await parts.enter_async_context(running(asyncio.to_thread(prepare_openings)))
+        if semantic is not None:  # a first lookup waits for this, the start does not
+            await parts.enter_async_context(running(asyncio.to_thread(embedders.load)))
+        await parts.enter_async_context(running(soon(prepare_openings)))
         funnels, chosen, checks = live.funnels, common.router, live.funnels.checks
         keys = keys_of(database, None if shared is None else shared.database)
         archive, judged = _archive(settings, database, shared), _judged(settings, looked_at)
@@ -423,19 +425,15 @@ def claim(data_dir: str) -> Claim:
 async def _semantic(
     settings: Settings, database: SqliteDatabase, embedders: Embedders
 ) -> AsyncIterator[SqliteSemanticCache | None]:
-    """Run the semantic cache, if it is on. A first lookup waits for what it needs to load, the start does not.
-
-    At the end, what it still has to store goes into the database.
-    """
+    """Run the semantic cache, if it is on. At the end, what it still has to store goes into the database."""
     semantic = caches.semantic_cache(settings, database, embedders, LOOKUP_S, WALL)
     if semantic is None:
         yield None
         return
-    async with running(asyncio.to_thread(embedders.load)):
-        try:
-            yield semantic
-        finally:
-            await semantic.close()
+    try:
+        yield semantic
+    finally:
+        await semantic.close()
 
 
 async def _gate(

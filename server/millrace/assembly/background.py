@@ -8,6 +8,7 @@ from typing import Any
 from millrace import log
 
 BEGIN_AGAIN_S = 1.0
+SOON_S = 1.0
 
 Once = Callable[[Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]  # does it where nobody else does
 
@@ -30,6 +31,12 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[Callable[[],
         end()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def soon(prepare: Callable[[], None]) -> None:
+    """Prepare on a thread what some request would wait for, once those that waited for the start are answered."""
+    await asyncio.sleep(SOON_S)
+    await asyncio.to_thread(prepare)
 
 
 async def begun(begin: Callable[[], Awaitable[None]], unread: str) -> None:

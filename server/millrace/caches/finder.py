@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,16 @@ from millrace.caches.embedders.weights import MAX_TOKENS, WORDS, Array, installe
 
 HASHED = 160  # dimensions of the first part
 DIRECTIONS = 96  # of the second
+FILE = Path(__file__).parent / "directions.npy"  # the mean and the directions, made by tests/training/directions.py
 MOST_ALIGNED = 64  # tokens of a text, the rarest
 
 _SHARE = 0.4  # of the first part in a cosine
-_SPECIAL = 1000  # tokens before this one stand for no text
 _WORDS = 1995  # tokens before this one are no words or parts of words
 _COMMON = 20  # words that weigh about the same, as the most frequent do
 _SHARPNESS = 3  # exponent of the weight of a token in an alignment
 _LIKENESS = np.float32(0.3)  # cosine of a token with its likeness, at least
 _HEAVY = np.float32(0.05)  # part of the weight of the rarest token; what weighs less is grammar
 _MOST_UNLIKE = 2  # tokens of one side without a likeness; 98 % of the pairs that are served have no more
-_SAMPLE = 6  # every sixth token tells the directions as well as all do
 _UNKNOWN = np.uint16(100).tobytes()  # the token of what has none
 _TOKEN_BYTES = 2  # of a token, as an entry keeps it
 _CHUNK = 2048  # tokens whose vectors are in memory at once
@@ -58,7 +58,7 @@ class Finder:
         tensors(self._folder)
 
     def load(self) -> None:
-        """Load what `embed` needs; the first call of it does so otherwise. Blocks for about 0.2 s."""
+        """Load what `embed` needs; the first call of it does so otherwise. Blocks for about 0.1 s."""
         _load(self._folder)
 
     def embed(self, text: str) -> Array:
@@ -102,8 +102,12 @@ class Finder:
         return means
 
     @property
-    def _loaded(self) -> "tuple[_Ids, NDArray[np.float16], Array, Array]":
+    def _loaded(self) -> "_Loaded":
         return _load(self._folder)
+
+
+_Loaded = tuple["_Ids", NDArray[np.float16], Array, Array]
+_LOADING = Lock()  # a lookup waits for what the start has begun to load
 
 
 class _Ids:
@@ -130,7 +134,13 @@ class _Ids:
 
 
 @cache
-def _load(folder: Path) -> tuple[_Ids, NDArray[np.float16], Array, Array]:
+def _load(folder: Path) -> "_Loaded":
+    with _LOADING:
+        return _loaded(folder)
+
+
+@cache
+def _loaded(folder: Path) -> "_Loaded":
     """Return the tokens of texts and, for each, a unit vector, its length in a sum, and its weight in an alignment."""
     words = tensors(folder)[WORDS]
     # Words are numbered by falling frequency, so the logarithm of the number tells how rare one is (Zipf's law).
@@ -142,13 +152,8 @@ def _load(folder: Path) -> tuple[_Ids, NDArray[np.float16], Array, Array]:
 
 def _reduced(words: Array) -> tuple[NDArray[np.float16], Array]:
     """Return the direction of each token from the mean, in the leading directions: unit vectors and lengths."""
-    sample = words[_SPECIAL::_SAMPLE]
-    mean = sample.mean(axis=0)
-    sample = _unit(sample - mean)
-    _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
-    leading = directions[:, : -DIRECTIONS - 1 : -1]
-    leading *= np.sign(leading.sum(axis=0))  # else it is up to the library
-    leading = leading.astype(np.float32)
+    found = np.load(FILE)
+    mean, leading = found[0], found[1:].T
     units = np.empty((len(words), DIRECTIONS), np.float16)
     lengths = np.empty(len(words), np.float32)
     for begin in range(0, len(words), _CHUNK):

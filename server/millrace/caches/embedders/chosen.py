@@ -25,7 +25,7 @@ class Embedders(Struct, frozen=True):
         return f"{self.remote.name} {compared}".strip() if self.remote is not None else compared or self.embedder.name
 
     def load(self) -> None:
-        """Load what a first lookup waits for otherwise. Blocks for about 0.2 s."""
+        """Load what a first lookup waits for otherwise. Blocks for about 0.1 s."""
         if self.finder is not None:
             self.finder.load()
 
