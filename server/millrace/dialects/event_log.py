@@ -181,7 +181,7 @@ class EventLog:
 
         The hot path: nearly always there is one listener, which has read all and writes at once.
         """
-        size = sum(map(len, deltas))
+        size = len(deltas[0]) if len(deltas) == 1 else sum(map(len, deltas))
         if self._has_scores:
             size += scores_size(deltas)
         self.log_bytes += size

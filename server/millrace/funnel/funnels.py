@@ -4,6 +4,7 @@ A request ends in the funnel in which it began. So it keeps the models, prices, 
 whatever is configured meanwhile. Requests of two funnels do not share a flight.
 """
 
+import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -16,6 +17,7 @@ from millrace.funnel.hedging import Hedging
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Admission
 from millrace.types import Answer
+from millrace.wire import limits
 
 
 class Funnels:
@@ -25,6 +27,7 @@ class Funnels:
         self.current = first
         self.earlier: list[Funnel] = []  # in which something still runs, about
         self._evidence: Evidence | None = None
+        self._meter_at = -math.inf
 
     @property
     def catalog(self) -> Catalog:
@@ -61,8 +64,9 @@ class Funnels:
 
     def meter(self, now: float) -> None:
         """Send every running response its cost so far, at most once a second. Called by the sweeper."""
-        for funnel in (self.current, *self.earlier):
-            funnel.meter(now)
+        if now >= self._meter_at:
+            again_at = now + limits.USAGE_EVERY_S
+            self._meter_at = min([funnel.meter(now, again_at) for funnel in (self.current, *self.earlier)])
 
     def covers(self, response: ResponseLog) -> bool:
         """Book more for an answer that has outgrown what is booked. False: its key's budget has no more."""

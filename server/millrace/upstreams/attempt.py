@@ -72,6 +72,7 @@ class HttpUpstream:
         self.learned = Learned(endpoint.quirks)
         self._attempts: dict[asyncio.Future[None], HttpAttempt] = {}  # by their tasks
         self._shortest_s = min(endpoint.first_token_timeout_s, endpoint.stall_timeout_s)
+        self._none_late_until = -math.inf  # by the clock
 
     @property
     def bytes_used(self) -> int:
@@ -92,9 +93,12 @@ class HttpUpstream:
 
     def sweep(self, now: float) -> None:
         """Time out calls that have been silent too long. The sweeper calls it regularly, nearly always in vain."""
-        shortest_s = self._shortest_s
-        for attempt in [attempt for attempt in self._attempts.values() if now - attempt.last_event_at > shortest_s]:
+        if now <= self._none_late_until:
+            return
+        shortest_s, attempts = self._shortest_s, self._attempts.values()
+        for attempt in [attempt for attempt in attempts if now - attempt.last_event_at > shortest_s]:
             attempt.expire_if_silent(now)
+        self._none_late_until = min((attempt.last_event_at for attempt in attempts), default=now) + shortest_s
 
     def post(self, call: Call, body: bytes, attempt: "HttpAttempt", *, new: bool) -> Coroutine[Any, Any, Response]:
         """Send a request and return the response, whose body is not read yet; `new`: on a new connection.

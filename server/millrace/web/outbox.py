@@ -95,7 +95,10 @@ class Feed:
         outbox = self._outbox
         if number != self._at or not outbox.ready or len(deltas) > AT_ONCE:
             return False
-        outbox.put_all([*map(self._codec.delta, deltas, count(number))])
+        if len(deltas) == 1:  # as nearly always
+            outbox.put(self._codec.delta(deltas[0], number))
+        else:
+            outbox.put_all([*map(self._codec.delta, deltas, count(number))])
         self._at = number + len(deltas)
         self.waiting_bytes = 0
         return True
@@ -242,7 +245,12 @@ class Outbox:
 
     def put(self, frame: bytes) -> None:
         """Send one frame, after all those before it."""
-        self.put_all([frame])
+        if not self._frames:
+            self._turn.add(self)
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        if self._bytes >= limits.SOCKET_BYTES or len(self._frames) >= limits.MAX_FRAMES:
+            self.ready = False
 
     def put_all(self, frames: list[bytes]) -> int:
         """Send frames, after all those before them; return their size."""
