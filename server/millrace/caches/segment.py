@@ -16,7 +16,7 @@ from millrace import log
 ROWS = 32_768  # at most, but in a very large scope; an index of so many is copied in some 10 ms
 MANY, LARGER = 4, 8  # segments of that size that a scope may have; in a larger scope all are so many times as large
 NEAREST = 32  # rows that a search returns, at most
-STEP = 8  # rows added to an index per step: about 4 ms, which a lookup may have to wait
+STEP = 8  # rows added to an index per step: about 2 ms, which a lookup may have to wait
 CHECKED = 16  # rows per step that are looked for in the index
 LOST, PART_LOST = 1024, 64  # rows beside an index that does not find them: the more of 1024 and a 64th of the room
 SPARSE = 0.25  # of all rows; when more are removed, a segment is emptied
@@ -24,7 +24,7 @@ SPARSE = 0.25  # of all rows; when more are removed, a segment is emptied
 _FIRST_ROWS = 16
 _NEARLY = 1e-4  # of a cosine: so near is as good as the same
 _FEW = 4  # rows to look for where an index does not reach more
-_LINKS, _EF_BUILD = 16, 200  # hnswlib's M and ef
+_LINKS, _EF_BUILD = 16, 100  # hnswlib's M and ef; 200 finds no more of the nearest, and takes twice as long
 ALONE, TOGETHER = 100, 64  # ef of a search: in the only segment, and in one of several, which find more together
 _LINK_BYTES = 4 * (2 * _LINKS + 1) + 40  # in the index, of a row beside its vector, about
 _ROW_BYTES = 24  # of a row beside its vector

@@ -17,6 +17,7 @@ _QUOTES = str.maketrans(
         **dict.fromkeys("¿¡\u200b\ufeff\u00ad\u2060\ufe0f", None),
     }
 )  # fmt: skip
+_SMILES = (")", *"🙂😊😀😃😄🙏")
 _SMILE = re.compile(r"(?:(?<=[.?!])|(?<=thanks)|(?<=thank you))\s*(?:[:;]-?\)|[🙂😊😀😃😄🙏])+\s*$", re.IGNORECASE)
 _BOLD = re.compile(r"\s*(\*\*|__|#+\s)(?!\s)(.*?)(\*\*|__)?\s*$")
 _PLAIN = re.compile(r"[A-Za-z0-9\s',]*[?.!]*")  # texts that have no sign at all, if no digit is before an apostrophe
@@ -66,7 +67,7 @@ class Marks(Struct, frozen=True):
 def read(text: str, *, about_text: bool) -> Marks:
     """Read the marks of a text; `about_text` says that it asks about words, tone or another property of a text."""
     text = unicodedata.normalize("NFC", text).translate(_QUOTES).strip()
-    if not about_text:
+    if not about_text and text.endswith(_SMILES):
         text = _SMILE.sub("", text)
     bold = _BOLD.fullmatch(text)
     if bold and (bold[3] == bold[1] or bold[1].startswith("#")):
@@ -183,6 +184,8 @@ def _identifiers(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for chunk in _CHUNK.findall(text):
         piece = chunk.rstrip(".:")
+        if len(piece) > 1 and piece.isalpha() and piece.islower():  # as nearly all are
+            continue
         lower = piece.lower()
         if lower == piece and not (_JOINED.search(piece) or len(piece) == 1):
             if not piece.isalpha():

@@ -40,4 +40,5 @@ def whole(pattern: str) -> re.Pattern[str]:
 
 
 def _joined(text: str) -> str:
-    return _SPACES.sub(" ", text).strip()
+    text = text.strip()
+    return _SPACES.sub(" ", text) if "  " in text else text

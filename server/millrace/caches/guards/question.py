@@ -53,7 +53,7 @@ class Question(Struct, frozen=True):
         while tokens and tokens[-1] in _STOPS:
             tokens.pop()
         content, negations, trailing = _content(tokens)
-        if words.case_tells(text) and text != text.lower():
+        if text != text.lower() and words.case_tells(text):
             content = _marked_plain(content, plain)
         strong = any(not STRONG_WORDING.isdisjoint(word.lemmas) for word in content) or _quotes_words(plain)
         weak = any(not _WEAK_WORDING.isdisjoint(word.lemmas) for word in content)
