@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from millrace.caches.guards import questions, synonyms
+from millrace.caches.guards import questions, synonyms, words
 from millrace.caches.guards.phrases import Groups, whole
 
 TEXTS = (
@@ -31,3 +31,15 @@ def test_a_group_is_found_if_and_only_if_one_of_its_own_is(groups: Groups, text:
 def test_no_pattern_refers_to_its_groups_by_number(groups: Groups) -> None:
     """They have other numbers together than alone."""
     assert not [pattern for _, phrases in groups for pattern, _ in phrases if re.search(r"\\\d", pattern)]
+
+
+BARE = ("Cannot", "dont.", "whats", "x im,", "IVE", "e-mail", "my e-mails", "Wi-Fi", "wi-fis", "wouldnt", "hows that")
+NONE_BARE = ("want", "images", "time", "five", "cants", "dont_x", "who's", "e mail", "thatss", "", "a-e-mail")
+
+
+@pytest.mark.parametrize("text", [*BARE, *NONE_BARE, *TEXTS, *(word.upper() for word in words._BARE_WORDS)])
+def test_words_tell_whether_a_contraction_has_lost_its_apostrophe(text: str) -> None:
+    """They may say so of a text where no pattern matches, but never pass over one."""
+    assert words._has_bare(text) or words._ANY_BARE.search(text) is None
+    if text not in ("a-e-mail", "wi-fis"):
+        assert words._has_bare(text) == (words._ANY_BARE.search(text) is not None)

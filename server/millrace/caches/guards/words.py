@@ -82,12 +82,9 @@ _CONTRACTIONS = tuple(
 _BARE = tuple(pair for pair in _CONTRACTIONS if pair[0].search("cannot dont whats im ive e-mail wi-fi"))
 _ANY_BARE = re.compile("|".join(pattern.pattern for pattern, _ in _BARE), re.IGNORECASE)
 _BARE_WORD = re.compile(r"\w+")
-_BARE_WORDS = frozenset(
-    {
-        *("cant", "cannot", "im", "ive"),
-        *(f"{verb}nt" for verb in "do does did is are was were has have had would could should".split()),
-        *(f"{word}s" for word in "what where how that who".split()),
-    }
+_BARE_WORDS = listed(
+    "cant cannot im ive whats wheres hows thats whos dont doesnt didnt isnt arent wasnt werent hasnt havent hadnt "
+    "wouldnt couldnt shouldnt"
 )
 _DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")  # U.S., e.g.
 _TOKEN = re.compile(
@@ -121,7 +118,7 @@ def tokens(text: str) -> list[str]:
 
 
 def _has_bare(text: str) -> bool:
-    """Whether any of `_BARE` matches. In a text of ASCII, words tell it in a fifth of the time."""
+    """Whether any of `_BARE` may match. In a text of ASCII, words tell it in a fifth of the time."""
     if not text.isascii():
         return _ANY_BARE.search(text) is not None
     lower = text.lower()
