@@ -11,6 +11,7 @@ import pytest
 import tiktoken
 
 from millrace import tokens
+from millrace.tokens import counting
 from millrace.tokens.borders import border
 from millrace.types import Api, Encoding, Format, Message, Prompt, Sealed, Tool
 
@@ -119,6 +120,32 @@ def test_a_long_word_may_count_a_token_more_at_each_cut(reference: tiktoken.Enco
     text = "x" * (5 * tokens.PIECE)
     exact = len(reference.encode_ordinary(text))
     assert exact <= tokens.count(text, by=reference.name) <= exact + 5
+
+
+def test_a_text_that_comes_again_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each encoding for itself; of many texts the latest. What was not counted to its end is not kept."""
+    encoded: list[str] = []
+
+    class Encoder:
+        def __init__(self, by: str) -> None:
+            self._by = by
+
+        def encode_ordinary(self, text: str) -> list[int]:
+            encoded.append(text)
+            return [0] * (len(text) + (self._by == tokens.O200K))
+
+    monkeypatch.setattr(counting, "_known", counting._Known(2))
+    monkeypatch.setattr(counting, "encoding", Encoder)
+    assert [tokens.count("hello", by=by) for by in (tokens.O200K, "cl100k_base") * 2] == [6, 5, 6, 5]
+    assert encoded == ["hello"] * 2
+    tokens.count("other")
+    assert tokens.count("hello", by="cl100k_base") == 5
+    assert encoded == ["hello", "hello", "other"]
+    assert tokens.count("hello") == 6  # pushed out by the other
+    assert encoded[3:] == ["hello"]
+    long = "word " * counting.PIECE
+    assert tokens.count(long, 10) < len(long)
+    assert tokens.count(long) == tokens.count(long, 10) >= len(long)
 
 
 def test_a_count_stops_soon_after_the_most_that_matters() -> None:

@@ -4,13 +4,17 @@ An answer has at most one reasoning item and one message item; each tool call is
 only the Responses API has, but its reasoning. That, and the blocks of other APIs, are carried by the reasoning item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from millrace.dialects.event_log import EventLog
 from millrace.types import Api, CallPiece, OwnFields, Refusal, Sealed, Thought, ToolCall, joined
 from millrace.wire import carried, responses as wire
+
+_MESSAGE = "msg_"  # what the id of a message begins with
+_NONE: Mapping[Any, Any] = MappingProxyType({})
 
 AnyItem = Any  # a struct of `wire.Item`, or the fields of an item that is shown as it came
 
@@ -66,7 +70,6 @@ class OutputItems:
         "_calls",
         "_has_sealed",
         "_has_text",
-        "_hexadecimal",
         "_log",
         "_order",
         "_own_fields",
@@ -78,14 +81,10 @@ class OutputItems:
         "_whole",
         "_whole_text",
         "message_id",
-        "reasoning_id",
     )
 
     def __init__(self, response_id: str, event_log: EventLog, *, summarised: bool = False) -> None:
-        hexadecimal = response_id.removeprefix("resp_")
-        self.message_id = "msg_" + hexadecimal
-        self.reasoning_id = "rs_" + hexadecimal
-        self._hexadecimal = hexadecimal
+        self.message_id = _MESSAGE + response_id.removeprefix("resp_")
         self._log = event_log
         self._summarised = summarised
         self._order: list[str] = []  # item ids by output index
@@ -94,12 +93,23 @@ class OutputItems:
         self._whole_text: str | None = None  # once it is closed, so that all events share one string
         self._refusal: _OpenPart | None = None
         self._reasoning: _OpenPart | None = None
-        self._own_fields: dict[str, Any] = {}  # the provider's own fields, and those beside each call, by its id
-        self._call_own_fields: dict[str, dict[str, Any]] = {}
-        self._calls: dict[int, _OpenCall] = {}
-        self._whole: dict[str, dict[str, Any]] = {}  # items that only the Responses API has, by id
+        # Replaced, not changed, since most answers have none: the provider's own fields, and those beside each call, by
+        # its id; the calls; items that only the Responses API has, by id.
+        self._own_fields: Mapping[str, Any] = _NONE
+        self._call_own_fields: Mapping[str, dict[str, Any]] = _NONE
+        self._calls: Mapping[int, _OpenCall] = _NONE
+        self._whole: Mapping[str, dict[str, Any]] = _NONE
         self._sealed: Sequence[Sealed] = ()  # of the accepted answer
         self._has_sealed = False
+
+    @property
+    def reasoning_id(self) -> str:
+        """The id of the reasoning item."""
+        return "rs_" + self._hexadecimal
+
+    @property
+    def _hexadecimal(self) -> str:
+        return self.message_id.removeprefix(_MESSAGE)
 
     @property
     def has_sealed(self) -> bool:
@@ -155,10 +165,12 @@ class OutputItems:
             self._add_reasoning()
         if call is None:
             item_id = f"{'ctc' if piece.is_custom else 'fc'}_{self._hexadecimal}_{piece.index}"
-            call = self._calls[piece.index] = _OpenCall(item_id, piece)
+            call = _OpenCall(item_id, piece)
+            self._calls = {**self._calls, piece.index: call}
             call.index = self._add(item_id, call.item("in_progress", ""))
         if piece.own_fields:
-            self._call_own_fields.setdefault(call.first.id, {}).update(piece.own_fields)
+            before = self._call_own_fields.get(call.first.id, {})
+            self._call_own_fields = {**self._call_own_fields, call.first.id: before | piece.own_fields}
         if piece.arguments:
             call.arguments.deltas.append(piece.arguments)
             delta = wire.InputDelta if call.first.is_custom else wire.ArgumentsDelta
@@ -172,13 +184,13 @@ class OutputItems:
         if item_id is None:
             self._add_reasoning()
         elif item_id not in self._order:
-            self._whole[item_id] = block.fields
+            self._whole = {**self._whole, item_id: block.fields}
             self._add(item_id, block.fields, block.size)
 
     def own_fields(self, own_fields: OwnFields) -> None:
         """Add fields of the provider's own. They are carried by the reasoning item."""
         self._add_reasoning()
-        self._own_fields |= own_fields.fields
+        self._own_fields = {**self._own_fields, **own_fields.fields}
 
     def revise(self) -> list[str]:
         """Drop all text; return the ids of the items that had some. Items stay open for the text of another model."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from millrace.dialects.projection import Dialect, Projection
@@ -18,6 +19,14 @@ RUN_SIZE = 4 * 1024  # with nothing in it
 SENT_COPIES = 2  # of the prompt, while it runs: the body of the upstream call, before and after it is handed over
 
 P = TypeVar("P", bound=Projection)
+
+
+@lru_cache(maxsize=1)
+def _over(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    """Return one future that is done, for all runs that have ended."""
+    over = loop.create_future()
+    over.set_result(None)
+    return over
 
 
 class Phase(StrEnum):
@@ -58,7 +67,7 @@ class Run:
         self.was_abandoned = False  # it was cancelled because nobody listened any more
         self._clock = clock
         self._on_listener_gone = on_listener_gone
-        self._projections: dict[Dialect[Any], Projection] = {}
+        self._projections: tuple[tuple[Dialect[Any], Projection], ...] = ()  # nearly always one
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # when it has ended
         self.asked_bytes = request.memory_bytes
         self._held = held  # what it holds of its tenant's share until it ends
@@ -73,7 +82,7 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes that it keeps, about. A listener that comes later in another dialect adds to them."""
-        shown = sum(projection.event_log.size for projection in self._projections.values())
+        shown = sum(projection.event_log.size for _, projection in self._projections)
         return RUN_SIZE + self.response.size + self.asked_bytes + shown
 
     @property
@@ -96,7 +105,7 @@ class Run:
 
     def _pack_shown(self) -> None:
         """Keep what was shown in less memory, unless somebody listens. Resumed, it is told from there."""
-        event_logs = [projection.event_log for projection in self._projections.values()]
+        event_logs = [projection.event_log for _, projection in self._projections]
         if not all(event_log.is_packed for event_log in event_logs):
             text = max((fact for fact in self.response.facts if type(fact) is str), key=len, default="")
             for event_log in event_logs:
@@ -115,6 +124,7 @@ class Run:
             self._held = None  # who still has it in hand must not count on it any more
         if not self.done.done():
             self.done.set_result(None)
+        self.done = _over(self.done.get_loop())
 
     def set_phase(self, phase: Phase, error: MillraceError | None = None) -> None:
         """Note that it has reached another phase."""
@@ -162,21 +172,31 @@ class Run:
 
     def projection(self, dialect: Dialect[P]) -> P:
         """Return its projection in a dialect. The first call makes it, and replays the log into it."""
-        found = self._projections.get(dialect)
+        found = self._projection(dialect)
         if found is None:
-            found = self._projections[dialect] = dialect.make(self.response, self.created_at)
+            found = dialect.make(self.response, self.created_at)
+            self._projections = (*self._projections, (dialect, found))
             self.response.subscribe(found)
         return cast("P", found)
 
+    def _projection(self, dialect: Dialect[Any]) -> Projection | None:
+        for shown, projection in self._projections:
+            if shown == dialect:
+                return projection
+        return None
+
     def is_shown(self, *dialects: Dialect[Any]) -> bool:
         """Whether it has been shown in one of these dialects; without any, whether in one at all."""
-        return any(dialect in self._projections for dialect in dialects) if dialects else bool(self._projections)
+        if not dialects:
+            return bool(self._projections)
+        return any(self._projection(dialect) is not None for dialect in dialects)
 
     def check_replay(self, dialect: Dialect[Any], after: int, param: str) -> None:
         """Check that the events after a number can be sent again as they were; raise `resume_gap`, naming the field."""
-        event_logs = [projection.event_log for projection in self._projections.values()]
+        event_logs = [projection.event_log for _, projection in self._projections]
         if max((event_log.log_bytes for event_log in event_logs), default=0) > limits.REPLAY_BYTES:
             raise MillraceError("resume_gap", "the response is too long to be sent again", param="response_id")
-        written = len(self._projections[dialect].event_log.written) if dialect in self._projections else 0
+        projection = self._projection(dialect)
+        written = 0 if projection is None else len(projection.event_log.written)
         if after >= written:
             raise MillraceError("resume_gap", f"{param}: event {after} was never sent in this dialect", param=param)
