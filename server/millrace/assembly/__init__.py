@@ -217,7 +217,7 @@ async def assembled(  # noqa: PLR0915 - all parts
         conversations = Conversations(runs, archive, max_bytes=settings.server.max_message_bytes)
         runs.on_end = conversations.remember
         handover = Handover(ledger, spending, present, WALL, worker, share_of=workers.share_of)
-        limits = limiting(settings, connections, spending, handover, memory, CLOCK, WALL, workers.share_of)
+        limits = limiting(settings, spending, handover, memory, CLOCK, WALL, workers.share_of)
         limiter, renew_webhook = await parts.enter_async_context(limits)
         shared_limits = await parts.enter_async_context(
             sharing_limits(link, limiter, spool, epoch, present, CLOCK, shared)

@@ -26,14 +26,12 @@ from millrace.stores.limits import MOST_BYTES, MemoryLimiter
 from millrace.stores.spending import Nanodollars, SqliteSpending
 from millrace.types import EVIDENCE_TENANT
 from millrace.types.budget import AccountKind, AccountName, Period, Spent, Step, Steps, step_at
-from millrace.upstreams.connections import Connections
 from millrace.upstreams.webhook import PAUSES_S, Webhook
 
 
 @asynccontextmanager
 async def limiting(
     settings: Settings,
-    connections: Connections,
     spending: SqliteSpending,
     handover: Handover,
     memory: MemoryBudget,
@@ -54,7 +52,7 @@ async def limiting(
     spending.prune(Today.at(wall()))
     async with AsyncExitStack() as parts:
         await parts.enter_async_context(running(handover.follow()))
-        webhook = Webhook(connections, budgets.webhook, _webhook_key(budgets), PAUSES_S)
+        webhook = Webhook(budgets.webhook, _webhook_key(budgets), PAUSES_S)
         limiter.on_reached = webhook.tell
         await parts.enter_async_context(running(webhook.run()))
         yield limiter, lambda budgets: webhook.renew(budgets.webhook, _webhook_key(budgets))

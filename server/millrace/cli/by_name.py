@@ -1,6 +1,7 @@
 """A group of commands that are imported when one of them is run: a server needs nothing of the others."""
 
 import gc
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -25,14 +26,14 @@ class CommandsByName(click.Group):
         if place is None:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = place.partition(":")
-        collects = gc.isenabled()
-        gc.disable()  # nothing of an import is garbage, and to look for some takes a fifth of its time
-        try:
-            found: click.Command = getattr(import_module(module), attribute)
-        finally:
-            if collects:
+        if gc.isenabled() and module not in sys.modules:
+            gc.disable()  # hardly anything of an import is garbage, and to look for some takes a fifth of its time
+            try:
+                import_module(module)
+            finally:
                 gc.freeze()  # else the collector looks for it as soon as it may
                 gc.enable()
+        found: click.Command = getattr(import_module(module), attribute)
         return found
 
     def resolve_command(

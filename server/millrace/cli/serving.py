@@ -111,7 +111,7 @@ def tune_collector() -> None:
     """Have the garbage collector look at less, and less often; it stops all streams while it looks.
 
     What the imports have made lives as long as the process. Frozen, it is not looked at in each full collection, which
-    would take 40 ms, nor now, since nothing of it is garbage. Most of what a request makes goes away without the
+    would take 40 ms, nor now: hardly anything of it is garbage. Most of what a request makes goes away without the
     collector, if it comes late enough.
     """
     gc.freeze()

@@ -4,17 +4,17 @@ An answer has at most one reasoning item and one message item; each tool call is
 only the Responses API has, but its reasoning. That, and the blocks of other APIs, are carried by the reasoning item.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from millrace.dialects.event_log import EventLog
 from millrace.types import Api, CallPiece, OwnFields, Refusal, Sealed, Thought, ToolCall, joined
 from millrace.wire import carried, responses as wire
 
 _MESSAGE = "msg_"  # what the id of a message begins with
-_NONE: Mapping[Any, Any] = MappingProxyType({})
+_NONE = cast("dict[Any, Any]", MappingProxyType({}))  # nothing can be added to it
 
 AnyItem = Any  # a struct of `wire.Item`, or the fields of an item that is shown as it came
 
@@ -93,12 +93,11 @@ class OutputItems:
         self._whole_text: str | None = None  # once it is closed, so that all events share one string
         self._refusal: _OpenPart | None = None
         self._reasoning: _OpenPart | None = None
-        # Replaced, not changed, since most answers have none: the provider's own fields, and those beside each call, by
-        # its id; the calls; items that only the Responses API has, by id.
-        self._own_fields: Mapping[str, Any] = _NONE
-        self._call_own_fields: Mapping[str, dict[str, Any]] = _NONE
-        self._calls: Mapping[int, _OpenCall] = _NONE
-        self._whole: Mapping[str, dict[str, Any]] = _NONE
+        # Most answers have none of these, and share one that is empty.
+        self._own_fields: dict[str, Any] = _NONE  # the provider's own fields, and those beside each call, by its id
+        self._call_own_fields: dict[str, dict[str, Any]] = _NONE
+        self._calls: dict[int, _OpenCall] = _NONE
+        self._whole: dict[str, dict[str, Any]] = _NONE  # items that only the Responses API has, by id
         self._sealed: Sequence[Sealed] = ()  # of the accepted answer
         self._has_sealed = False
 
@@ -166,11 +165,12 @@ class OutputItems:
         if call is None:
             item_id = f"{'ctc' if piece.is_custom else 'fc'}_{self._hexadecimal}_{piece.index}"
             call = _OpenCall(item_id, piece)
-            self._calls = {**self._calls, piece.index: call}
+            self._calls = _own(self._calls)
+            self._calls[piece.index] = call
             call.index = self._add(item_id, call.item("in_progress", ""))
         if piece.own_fields:
-            before = self._call_own_fields.get(call.first.id, {})
-            self._call_own_fields = {**self._call_own_fields, call.first.id: before | piece.own_fields}
+            self._call_own_fields = _own(self._call_own_fields)
+            self._call_own_fields.setdefault(call.first.id, {}).update(piece.own_fields)
         if piece.arguments:
             call.arguments.deltas.append(piece.arguments)
             delta = wire.InputDelta if call.first.is_custom else wire.ArgumentsDelta
@@ -184,13 +184,15 @@ class OutputItems:
         if item_id is None:
             self._add_reasoning()
         elif item_id not in self._order:
-            self._whole = {**self._whole, item_id: block.fields}
+            self._whole = _own(self._whole)
+            self._whole[item_id] = block.fields
             self._add(item_id, block.fields, block.size)
 
     def own_fields(self, own_fields: OwnFields) -> None:
         """Add fields of the provider's own. They are carried by the reasoning item."""
         self._add_reasoning()
-        self._own_fields = {**self._own_fields, **own_fields.fields}
+        self._own_fields = _own(self._own_fields)
+        self._own_fields |= own_fields.fields
 
     def revise(self) -> list[str]:
         """Drop all text; return the ids of the items that had some. Items stay open for the text of another model."""
@@ -326,6 +328,11 @@ def length(item: AnyItem) -> int:
         case dict():
             return len(wire.encode(item))
     return 0
+
+
+def _own(mapping: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a mapping to which something can be added."""
+    return {} if mapping is _NONE else mapping
 
 
 def _item_id(block: Sealed) -> str | None:

@@ -17,7 +17,8 @@ from millrace.funnel.hedging import Hedging
 from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Admission
 from millrace.types import Answer
-from millrace.wire import limits
+
+LOOK_S = 0.2  # between two looks at what runs, if none is due before
 
 
 class Funnels:
@@ -65,7 +66,7 @@ class Funnels:
     def meter(self, now: float) -> None:
         """Send every running response its cost so far, at most once a second. Called by the sweeper."""
         if now >= self._meter_at:
-            again_at = now + limits.USAGE_EVERY_S
+            again_at = now + LOOK_S  # one that is not metered may be soon
             self._meter_at = min([funnel.meter(now, again_at) for funnel in (self.current, *self.earlier)])
 
     def covers(self, response: ResponseLog) -> bool:

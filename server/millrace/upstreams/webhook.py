@@ -4,14 +4,16 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from http import HTTPStatus
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from millrace import log
 from millrace.types.budget import Reached
-from millrace.upstreams.connections import FAULTS, Connections
+
+if TYPE_CHECKING:
+    import aiohttp
 
 MOST = 1000  # notices that wait; of more, the oldest is dropped
 TIMEOUT_S = 10.0
@@ -19,22 +21,15 @@ PAUSES_S = (1.0, 5.0, 30.0, 120.0, 600.0)  # between two attempts; after the las
 LAST_S = 2.0  # for what waits at the end of the process
 
 
-class _Call(msgspec.Struct):
-    """A notice on its way. It is `Traced`."""
-
-    sent: bool = False
-    is_reused: bool = False
-
-
 class Webhook:
     """Sends notices in order, one at a time. `run` does it; `tell` never waits."""
 
-    def __init__(self, connections: Connections, url: str | None, key: str, pauses_s: tuple[float, ...]) -> None:
-        self._connections = connections
+    def __init__(self, url: str | None, key: str, pauses_s: tuple[float, ...]) -> None:
         self.renew(url, key)
         self._pauses_s = pauses_s
         self._waiting: deque[Reached] = deque(maxlen=MOST)
         self._wakes = asyncio.Event()
+        self._http: aiohttp.ClientSession | None = None  # opened for the first notice
 
     def renew(self, url: str | None, key: str) -> None:
         """Send to another URL from now on, what waits too; None: nobody is told."""
@@ -51,6 +46,13 @@ class Webhook:
 
     async def run(self) -> None:
         """Send what is told, until it is cancelled; then what waits has two seconds more."""
+        try:
+            await self._send_all()
+        finally:
+            if self._http is not None:
+                await self._http.close()
+
+    async def _send_all(self) -> None:
         try:
             while True:
                 self._wakes.clear()
@@ -77,20 +79,17 @@ class Webhook:
 
     async def _post(self, notice: dict[str, Any]) -> str | None:
         """Send one; return None if it was taken, else why not: the status, or what is wrong with the connection."""
+        aiohttp = await asyncio.to_thread(import_module, "aiohttp")  # a slow import, and few budgets run out
         if self._url is None:
             return None
+        self._http = self._http or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S))
         body = msgspec.json.encode(notice)
-        post = self._connections.post
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                answer = await post(self._url, body, self._headers, _Call(), connect_timeout_s=TIMEOUT_S, new=False)
-        except TimeoutError:
-            return f"no answer within {TIMEOUT_S:g} s"
-        except FAULTS as error:
-            return str(error)
-        answer.close()
-        is_taken = answer.status < HTTPStatus.MULTIPLE_CHOICES
-        return None if is_taken else "later" if answer.status in (408, 425, 429) else str(answer.status)
+            async with self._http.post(self._url, data=body, headers=self._headers, allow_redirects=False) as answer:
+                is_taken = answer.status < 300  # noqa: PLR2004 - all that mean success
+                return None if is_taken else "later" if answer.status in (408, 425, 429) else str(answer.status)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return type(error).__name__  # its text may repeat the URL
 
 
 def notice_of(reached: Reached) -> dict[str, Any]:
