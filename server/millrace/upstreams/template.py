@@ -40,14 +40,9 @@ class Template:
         ):
             return ""
         raw = chunk[len(self._prefix) : -len(self._suffix)]
-        if b'"' in raw or b"\\" in raw or b"\n" in raw or b"\r" in raw:
-            return ""
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            return ""
-        self._misses = 0
-        return interning.known.get(text) or interning.remembered(text) if len(raw) <= interning.SHORT else text
+        if text := interning.written.get(raw) or interning.read(raw):
+            self._misses = 0
+        return text
 
     def learn(self, chunk: bytes, text: str) -> None:
         """Learn from an event that has this text and nothing else of interest; without a text, forget all.

@@ -186,7 +186,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     def write_frames(self, payloads: list[bytes]) -> None:
         """Write text frames in one write. Does nothing once the connection is closing."""
         if not self.close_sent and not self.disconnected and not self.transport.is_closing():
-            self.transport.write(b"".join(map(frame, payloads)))
+            self.transport.write(frame(payloads[0]) if len(payloads) == 1 else b"".join(map(frame, payloads)))
 
     def is_late(self, now: float, patience_s: float) -> bool:
         """Whether the rest of a message comes too slowly. Time in which nothing is read from the peer does not count.
