@@ -121,4 +121,4 @@ async def test_forgotten_responses_are_freed_at_once(start: Start) -> None:
         await visited(ASKED)  # what is made once
         before = _alive(RESPONSES)
         await visited(ASKED * TIMES)
-        assert not _alive(RESPONSES) - before
+        await until(lambda: not _alive(RESPONSES) - before)  # the sweep's round may have one in its hand until its turn
