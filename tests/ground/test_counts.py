@@ -136,16 +136,23 @@ def test_a_text_that_comes_again_is_counted_once(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(counting, "_known", counting._Known(2))
     monkeypatch.setattr(counting, "encoding", Encoder)
-    assert [tokens.count("hello", by=by) for by in (tokens.O200K, "cl100k_base") * 2] == [6, 5, 6, 5]
-    assert encoded == ["hello"] * 2
-    tokens.count("other")
-    assert tokens.count("hello", by="cl100k_base") == 5
-    assert encoded == ["hello", "hello", "other"]
-    assert tokens.count("hello") == 6  # pushed out by the other
-    assert encoded[3:] == ["hello"]
-    long = "word " * counting.PIECE
-    assert tokens.count(long, 10) < len(long)
-    assert tokens.count(long) == tokens.count(long, 10) >= len(long)
+    with tokens.counted_for("acme"):
+        assert [tokens.count("hello", by=by) for by in (tokens.O200K, "cl100k_base") * 2] == [6, 5, 6, 5]
+        assert encoded == ["hello"] * 2
+        tokens.count("other")
+        assert tokens.count("hello", by="cl100k_base") == 5
+        assert encoded == ["hello", "hello", "other"]
+        assert tokens.count("hello") == 6  # pushed out by the other
+        assert encoded[3:] == ["hello"]
+        long = "word " * counting.PIECE
+        assert tokens.count(long, 10) < len(long)
+        assert tokens.count(long) == tokens.count(long, 10) >= len(long)
+    encoded.clear()
+    with tokens.counted_for("other"):
+        tokens.count("hello")
+    tokens.count("hello")  # for nobody: nothing is kept
+    tokens.count("hello")
+    assert encoded == ["hello"] * 3  # no time tells one tenant what another one has sent
 
 
 def test_a_count_stops_soon_after_the_most_that_matters() -> None:

@@ -15,6 +15,7 @@ from millrace.tokens.counting import (
     count_output,
     count_prompt,
     count_tools,
+    counted_for,
     estimate,
     running_output,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "count_output",
     "count_prompt",
     "count_tools",
+    "counted_for",
     "encoding",
     "encoding_of",
     "estimate",

@@ -5,7 +5,9 @@ What other providers add is a little different, and is a part of the correction 
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
 
 from millrace.tokens.borders import border
@@ -28,13 +30,15 @@ CALL = 3  # beside the name and the arguments of a call
 REPLY = 3  # with which every reply begins; they count as input
 
 
-_Key = tuple[str, int, int]
+_Key = tuple[str, str, int, int]
+_tenant: ContextVar[str | None] = ContextVar("tenant", default=None)
 
 
 class _Known:
-    """The counts of recent texts, each by its encoding, its length and its hash. Thread-safe.
+    """The counts of recent texts, each by its tenant, its encoding, its length and its hash. Thread-safe.
 
-    Python's hash of a text has 64 bits, and is another one in each process, so that nobody can make two with one.
+    No tenant can tell by the time that a count takes what another one has sent. Python's hash of a text has 64 bits, and
+    is another one in each process, so that nobody can make two with one.
     """
 
     def __init__(self, most: int) -> None:
@@ -61,19 +65,29 @@ class _Known:
 _known = _Known(MOST_KNOWN)
 
 
+@contextmanager
+def counted_for(tenant: str) -> Iterator[None]:
+    """Keep the counts that are made here, and use those that were kept for this tenant."""
+    before = _tenant.set(tenant)
+    try:
+        yield
+    finally:
+        _tenant.reset(before)
+
+
 def count(text: str, most: float = math.inf, *, by: str = O200K) -> int:
     """Return the number of tokens. Special tokens count as text. Blocks: see `LONG`.
 
-    Stops once there are more than `most`, and returns how many were counted until then, unless it is known already: a
-    system prompt and a history come again with each request, and counting 100,000 tokens takes 20 ms.
+    Stops once there are more than `most`, and returns how many were counted until then. Within `counted_for` a text is
+    counted once: a system prompt and a history come again with each request, and 100,000 tokens take 20 ms.
 
     A text longer than `PIECE` is counted in pieces, since the splitting expression recurses once per character of a run
     of white space, and panics after some hundred thousand. They are cut where a token ends anyhow. Only in a word, or a
     run of white space or signs, that is longer than `borders.WINDOW` a cut may add a token.
     """
-    key = by, len(text), hash(text)
-    known = _known.get(key)
-    if known is not None:
+    tenant = _tenant.get()
+    key = None if tenant is None else (tenant, by, len(text), hash(text))
+    if key is not None and (known := _known.get(key)) is not None:
         return known
     encode = encoding(by).encode_ordinary
     counted = at = 0
@@ -81,7 +95,7 @@ def count(text: str, most: float = math.inf, *, by: str = O200K) -> int:
         end = border(text, at, at + PIECE) if at + PIECE < len(text) else len(text)
         counted += len(encode(text[at:end]))
         at = end
-    if at == len(text):
+    if key is not None and at == len(text):
         _known.keep(key, counted)
     return counted
 
