@@ -37,8 +37,8 @@ _tenant: ContextVar[str | None] = ContextVar("tenant", default=None)
 class _Known:
     """The counts of recent texts, each by its tenant, its encoding, its length and its hash. Thread-safe.
 
-    No tenant can tell by the time that a count takes what another one has sent. Python's hash of a text has 64 bits, and
-    is another one in each process, so that nobody can make two with one.
+    No tenant can tell by the time that a count takes what another one has sent. Python's hash of a text has 64 bits,
+    and is another one in each process, so that nobody can make two with one.
     """
 
     def __init__(self, most: int) -> None:
