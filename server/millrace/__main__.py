@@ -5,7 +5,7 @@ import click
 from millrace import __version__
 from millrace.cli.by_name import CommandsByName
 
-CONTEXT = {"help_option_names": ["-h", "--help"]}
+CONTEXT = {"help_option_names": ["-h", "--help"]}  # as in `millrace_client`, whose import takes aiohttp
 _OWN = (
     "budgets cache calibrate db demo doctor evidence explain init keys ledger levers reload replay router serve"
     " sessions simulate"

@@ -136,7 +136,7 @@ def test_a_text_that_comes_again_is_counted_once(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(counting, "_known", counting._Known(2))
     monkeypatch.setattr(counting, "encoding", Encoder)
-    with tokens.counted_for("acme"):
+    with tokens.known_to("acme"):
         assert [tokens.count("hello", by=by) for by in (tokens.O200K, "cl100k_base") * 2] == [6, 5, 6, 5]
         assert encoded == ["hello"] * 2
         tokens.count("other")
@@ -148,7 +148,7 @@ def test_a_text_that_comes_again_is_counted_once(monkeypatch: pytest.MonkeyPatch
         assert tokens.count(long, 10) < len(long)
         assert tokens.count(long) == tokens.count(long, 10) >= len(long)
     encoded.clear()
-    with tokens.counted_for("other"):
+    with tokens.known_to("other"):
         tokens.count("hello")
     tokens.count("hello")  # for nobody: nothing is kept
     tokens.count("hello")

@@ -39,6 +39,7 @@ _MOST_UNLIKE = 2  # tokens of one side without a likeness; 98 % of the pairs tha
 _UNKNOWN = np.uint16(100).tobytes()  # the token of what has none
 _TOKEN_BYTES = 2  # of a token, as an entry keeps it
 _CHUNK = 2048  # tokens whose vectors are in memory at once
+_LOADING = Lock()  # a lookup waits for what the start has begun to load
 _PIECE = re.compile(r"[a-z0-9]+|[^a-z0-9\s]")  # of a plain text in lower case: each has its own tokens
 
 
@@ -106,10 +107,6 @@ class Finder:
         return _load(self._folder)
 
 
-_Loaded = tuple["_Ids", NDArray[np.float16], Array, Array]
-_LOADING = Lock()  # a lookup waits for what the start has begun to load
-
-
 class _Ids:
     """The tokens of a text. The words of a plain text are kept, since most come again and again."""
 
@@ -133,14 +130,17 @@ class _Ids:
         return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.uint16).tobytes()
 
 
+_Loaded = tuple[_Ids, NDArray[np.float16], Array, Array]
+
+
 @cache
-def _load(folder: Path) -> "_Loaded":
+def _load(folder: Path) -> _Loaded:
     with _LOADING:
-        return _loaded(folder)
+        return _read(folder)
 
 
 @cache
-def _loaded(folder: Path) -> "_Loaded":
+def _read(folder: Path) -> _Loaded:
     """Return the tokens of texts and, for each, a unit vector, its length in a sum, and its weight in an alignment."""
     words = tensors(folder)[WORDS]
     # Words are numbered by falling frequency, so the logarithm of the number tells how rare one is (Zipf's law).

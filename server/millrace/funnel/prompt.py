@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate, takewhile
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -39,8 +38,8 @@ class Trimmed(Struct, frozen=True, kw_only=True):
 
 async def trimmed(request: Request, prompt: Prompt, budget: int | None, catalog: Catalog) -> Request:
     """Return a request with its prompt trimmed, off the loop if it is long. Raises what `trim` raises."""
-    rulers, tenant = catalog.rulers(request.strategy), request.tenant
-    work = partial(_trim_for, tenant, prompt, request.context, budget, rulers, request.paths.input)
+    work = partial(trim, prompt, request.context, budget, catalog.rulers(request.strategy), request.paths.input)
+    work = tokens.known_to(request.tenant)(work)
     result = await in_thread_if_long(request.tenant, sum(map(len, request.context)) + prompt.size, work)
     if result.cut_tokens:
         log.get().info("trimmed", id=request.id, cut_tokens=result.cut_tokens, budget=budget)
@@ -55,12 +54,6 @@ async def trimmed(request: Request, prompt: Prompt, budget: int | None, catalog:
         cut_history=result.cut_history,
         cut_context=result.cut_context,
     )
-
-
-def _trim_for(tenant: str, *given: Any) -> Trimmed:
-    """Trim for a tenant, whose texts that come again are counted once."""
-    with tokens.counted_for(tenant):
-        return trim(*given)
 
 
 def trim(

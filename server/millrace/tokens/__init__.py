@@ -15,8 +15,8 @@ from millrace.tokens.counting import (
     count_output,
     count_prompt,
     count_tools,
-    counted_for,
     estimate,
+    known_to,
     running_output,
 )
 from millrace.tokens.encodings import CL100K, ESTIMATE, NAMES, O200K, encoding, encoding_of
@@ -40,9 +40,9 @@ __all__ = [
     "count_output",
     "count_prompt",
     "count_tools",
-    "counted_for",
     "encoding",
     "encoding_of",
     "estimate",
+    "known_to",
     "running_output",
 ]

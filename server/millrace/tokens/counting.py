@@ -66,8 +66,8 @@ _known = _Known(MOST_KNOWN)
 
 
 @contextmanager
-def counted_for(tenant: str) -> Iterator[None]:
-    """Keep the counts that are made here, and use those that were kept for this tenant."""
+def known_to(tenant: str) -> Iterator[None]:
+    """Keep the counts that are made here for this tenant, and use those that it has had. Decorates functions, too."""
     before = _tenant.set(tenant)
     try:
         yield
@@ -78,7 +78,7 @@ def counted_for(tenant: str) -> Iterator[None]:
 def count(text: str, most: float = math.inf, *, by: str = O200K) -> int:
     """Return the number of tokens. Special tokens count as text. Blocks: see `LONG`.
 
-    Stops once there are more than `most`, and returns how many were counted until then. Within `counted_for` a text is
+    Stops once there are more than `most`, and returns how many were counted until then. Within `known_to` a text is
     counted once: a system prompt and a history come again with each request, and 100,000 tokens take 20 ms.
 
     A text longer than `PIECE` is counted in pieces, since the splitting expression recurses once per character of a run

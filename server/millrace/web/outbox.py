@@ -249,8 +249,7 @@ class Outbox:
             self._turn.add(self)
         self._frames.append(frame)
         self._bytes += len(frame)
-        if self._bytes >= limits.SOCKET_BYTES or len(self._frames) >= limits.MAX_FRAMES:
-            self.ready = False
+        self.ready = self.ready and self._has_room
 
     def put_all(self, frames: list[bytes]) -> int:
         """Send frames, after all those before them; return their size."""

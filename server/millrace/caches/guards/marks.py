@@ -17,8 +17,9 @@ _QUOTES = str.maketrans(
         **dict.fromkeys("¿¡\u200b\ufeff\u00ad\u2060\ufe0f", None),
     }
 )  # fmt: skip
-_SMILES = (")", *"🙂😊😀😃😄🙏")
-_SMILE = re.compile(r"(?:(?<=[.?!])|(?<=thanks)|(?<=thank you))\s*(?:[:;]-?\)|[🙂😊😀😃😄🙏])+\s*$", re.IGNORECASE)
+_FACES = "🙂😊😀😃😄🙏"
+_SMILE = re.compile(rf"(?:(?<=[.?!])|(?<=thanks)|(?<=thank you))\s*(?:[:;]-?\)|[{_FACES}])+\s*$", re.IGNORECASE)
+_SMILE_ENDS = (")", *_FACES)
 _BOLD = re.compile(r"\s*(\*\*|__|#+\s)(?!\s)(.*?)(\*\*|__)?\s*$")
 _PLAIN = re.compile(r"[A-Za-z0-9\s',]*[?.!]*")  # texts that have no sign at all, if no digit is before an apostrophe
 _SIGN = re.compile(r"[^\w\s]|[_²³¹⁰-₟¼-¾⅐-↋]")
@@ -67,7 +68,7 @@ class Marks(Struct, frozen=True):
 def read(text: str, *, about_text: bool) -> Marks:
     """Read the marks of a text; `about_text` says that it asks about words, tone or another property of a text."""
     text = unicodedata.normalize("NFC", text).translate(_QUOTES).strip()
-    if not about_text and text.endswith(_SMILES):
+    if not about_text and text.endswith(_SMILE_ENDS):
         text = _SMILE.sub("", text)
     bold = _BOLD.fullmatch(text)
     if bold and (bold[3] == bold[1] or bold[1].startswith("#")):
