@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from millrace.caches.embedders.transformer import WIDTH, embedding, gelu, layer, layer_norm, linear, spans
-from millrace.caches.embedders.weights import Array, installed, tokenizer
+from millrace.caches.embedders.transformer import WIDTH, embedding, gelu, in_columns, layer, layer_norm, linear, spans
+from millrace.caches.embedders.weights import installed, tokenizer
 
 FILE = Path(__file__).parent / "verifier.npz"
 MOST_TOKENS = 110  # of each question; the rest is not read
 
 _BEGIN, _BETWEEN = 101, 102  # the tokens [CLS] and [SEP]
-_SCALE = ".scale"  # after the name of a weight, the name of its scales
 
 
 class Verifier:
@@ -27,7 +26,8 @@ class Verifier:
         """Load the layers, and the vectors of words from a folder. Raises `WeightsError` if these are not there."""
         folder = folder or installed()
         self._embedding = embedding(folder)
-        named = _loaded(file)
+        with np.load(file) as stored:
+            named = dict(stored)
         self._tokenizer = tokenizer(folder)
         self._sides = named["sides"]  # (2, 384), added to the tokens of the first and the second question
         self._norm = layer_norm(named, "embeddings.LayerNorm")
@@ -45,7 +45,7 @@ class Verifier:
             for (a, _), row in zip(sides, rows, strict=True)
             for at in range(len(row))
         ]
-        x = self._norm(np.ascontiguousarray((self._embedding(rows) + self._sides[second]).T))
+        x = self._norm(in_columns(self._embedding(rows) + self._sides[second]))
         for each in self._layers:
             x = each(x, columns)
         pooled = np.empty((4 * WIDTH, len(rows)), np.float32)
@@ -59,13 +59,3 @@ class Verifier:
     def _tokens(self, text: str) -> list[int]:
         tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids[:MOST_TOKENS]
         return tokens or [_BETWEEN]
-
-
-def _loaded(file: Path) -> dict[str, Array]:
-    """Return the tensors of a file by name, in float32."""
-    with np.load(file) as stored:
-        return {
-            name: stored[name].astype(np.float32) * (stored[name + _SCALE][:, None] if name + _SCALE in stored else 1)
-            for name in stored.files
-            if not name.endswith(_SCALE)
-        }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from millrace.caches.embedders.transformer import WIDTH, embedding, layer, layer_norm, spans
+from millrace.caches.embedders.transformer import WIDTH, embedding, in_columns, layer, layer_norm, spans
 from millrace.caches.embedders.weights import NAME, Array, check, installed, tensors, tokenizer
 
 LAYERS = 6
@@ -41,7 +41,7 @@ class MiniLM:
         """Return a vector of unit length for each text, shape (texts, 384)."""
         rows = [self._tokenizer.encode(text).ids for text in texts]
         columns = spans(rows)
-        x = self._norm(np.ascontiguousarray(self._embedding(rows).T))
+        x = self._norm(in_columns(self._embedding(rows)))
         for each in self._layers:
             x = each(x, columns)
         means: Array = np.stack([x[:, begin:end].mean(axis=1) for begin, end in columns])
