@@ -7,6 +7,7 @@ neither number nor text changes, since slower listeners and a resume must get th
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Any, Protocol, cast, overload
@@ -69,13 +70,13 @@ DELTA_PLACE = 56  # the same in its log alone
 SCORED_PLACE = 150  # the same with log-probabilities, beside these
 PACKED_PLACE = 4  # the same once the log is packed
 _NOTHING = cast("list[Any]", ())  # of thousands of logs that are packed; nothing can be added to it
-_SHORT = 2**16  # characters of a text whose places take two bytes each
+_SHORT = 2**16  # characters, or events, whose places take two bytes each
 
 
 class Written(Sequence[Any]):
     """Events that were written, in less memory: of the text deltas there is one string, and where each one ends."""
 
-    __slots__ = ("_ends", "_events", "_text")
+    __slots__ = ("_ends", "_events", "_numbers", "_text")
 
     def __init__(self, written: Sequence[Any], text: str) -> None:
         """Take all events by number; `text` is kept in place of their own text if it is the same."""
@@ -83,7 +84,9 @@ class Written(Sequence[Any]):
         own_text = "".join(plain)
         self._text = text if text == own_text else own_text
         self._ends = array("H" if len(own_text) < _SHORT else "I", accumulate(map(len, plain)))
-        self._events = {number: each for number, each in enumerate(written) if type(each) is not str}
+        numbers = [number for number, each in enumerate(written) if type(each) is not str]
+        self._events = tuple([written[number] for number in numbers])
+        self._numbers = array("H" if len(written) < _SHORT else "I", numbers)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -98,8 +101,9 @@ class Written(Sequence[Any]):
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
         number = range(len(self))[number]
-        if number in self._events:
-            return self._events[number]
+        at = bisect_left(self._numbers, number)
+        if at < len(self._numbers) and self._numbers[at] == number:
+            return self._events[at]
         return self._text[self._ends[number - 1] if number else 0 : self._ends[number]]
 
 

@@ -111,6 +111,11 @@ class OutputItems:
         return self.message_id.removeprefix(_MESSAGE)
 
     @property
+    def whole_text(self) -> str:
+        """Its text, once it is closed; empty before."""
+        return self._whole_text or ""
+
+    @property
     def has_sealed(self) -> bool:
         """Whether the answer has sealed blocks."""
         return self._has_sealed

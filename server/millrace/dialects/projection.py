@@ -35,6 +35,11 @@ class Projection(ABC):
         return self.event_log.congested
 
     @property
+    def whole_text(self) -> str:
+        """The text of the answer, if an event repeats it as a whole; or else empty."""
+        return ""
+
+    @property
     def is_metered(self) -> bool:
         """Whether the dialect shows what the response has cost so far."""
         return False

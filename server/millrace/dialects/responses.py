@@ -45,6 +45,11 @@ class ResponsesProjection(Projection):
         self._echoed = len(request.instructions or "") + sum(tool.size for tool in tools)  # characters that it repeats
 
     @property
+    def whole_text(self) -> str:
+        """Terminal events repeat it."""
+        return self.output.whole_text
+
+    @property
     def is_metered(self) -> bool:
         """Clients that negotiated are told."""
         return self._negotiated
@@ -149,7 +154,7 @@ class ResponsesProjection(Projection):
             created_at=self._created_at,
             status=status,
             model=model,
-            metadata=dict(request.metadata),
+            metadata=request.metadata,
             max_output_tokens=prompt.max_output_tokens,
             temperature=prompt.temperature,
             top_p=prompt.top_p,

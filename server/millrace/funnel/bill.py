@@ -251,7 +251,7 @@ class Bill:
         charges = tuple(charge.so_far for charge in self._charges)
         last = shown_charge(charges) if charges else None
         usage = shown or (last.usage if last else Usage())
-        cost = sum((charge.cost for charge in charges), pricing.ZERO)
+        cost = charges[0].cost if len(charges) == 1 else sum((charge.cost for charge in charges), pricing.ZERO)
         baseline = pricing.ZERO
         if answered and not self._request.asked_again:
             baseline = levers.compared(usage, self.trimmed_tokens, charges, self._baseline)

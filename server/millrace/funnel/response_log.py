@@ -318,14 +318,15 @@ class ResponseLog(Struct, eq=False):
         self._append(ended)
         self.subscribers = ()  # they know this log: a circle, which would wait for the collector
 
-    def pack(self) -> None:
+    def pack(self, shown: str = "") -> None:
         """Merge adjacent text deltas of an ended response to save memory. Written events keep their own deltas.
 
-        What its story was made of goes too: the ledger has it.
+        Text that was shown as a whole is kept once. What its story was made of goes: the ledger has it.
         """
         self._measured, self.judged = (0, 0), ()
         self.looked_up = self.found = self.advice = self.prefix = None
-        self.facts = [joined(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
+        facts = [joined(fact) if isinstance(fact, list) else fact for fact in grouped(self.facts)]
+        self.facts = [shown if fact == shown else fact for fact in facts]
 
     def message(self) -> Message:
         """Return the answer so far: all text and asides since the last `Revised`."""

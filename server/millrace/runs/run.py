@@ -100,7 +100,7 @@ class Run:
         """Drop what nobody needs of a run that has ended. What it was asked stays if it can be continued."""
         self.request = self.response.request = self.request.kept(continued=self.has_answer)
         self.asked_bytes = self.request.memory_bytes
-        self.response.pack()
+        self.response.pack(next((text for _, projection in self._projections if (text := projection.whole_text)), ""))
         self._pack_shown()
 
     def _pack_shown(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from sys import getsizeof
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from msgspec import Struct
@@ -94,6 +95,9 @@ class Counted(NamedTuple):
 NOT_COUNTED = Counted(0)
 
 
+_NO_COUNTS: Mapping[str, Counted] = MappingProxyType({})  # of a request that is not trimmed yet
+
+
 class Request(Struct, frozen=True, kw_only=True, gc=False):
     """One accepted `response.create`."""
 
@@ -109,7 +113,7 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     context: tuple[str, ...] = ()  # chunks, most relevant first
     context_budget: int | None = None  # tokens of context and history; None: the configured budget
     input_tokens: int = 0  # of the trimmed prompt, about as the large model counts them; 0 before that
-    counts: Mapping[str, Counted] = {}  # of the trimmed prompt, by the names of the models
+    counts: Mapping[str, Counted] = _NO_COUNTS  # of the trimmed prompt, by the names of the models
     key_cap: int | None = None  # output tokens that the operator lets the key's answers have; None: no cap
     trimmed_tokens: int = 0  # cut from the prompt
     cut_history: bytes = b""  # SHA-256 of the messages that were cut; empty if none were
