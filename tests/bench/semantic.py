@@ -27,6 +27,7 @@ from millrace.caches.embedders.process import MiniLMProcess
 from millrace.caches.finder import Finder
 from millrace.caches.guards import Question, agree, judge
 from millrace.caches.reusable import reusable
+from millrace.cli.serving import GIVE_BACK_EVERY_S
 from millrace.stores.database import SqliteDatabase
 from millrace.types import StoredAnswer
 from tests.bench import questions, semantic_store
@@ -91,6 +92,7 @@ async def begin(folder: Path, provider: int, clients: Clients, lookups: int) -> 
             await clients.do("close")
         used = server.cpu_s - before
         await quiet(server)
+        await asyncio.sleep(GIVE_BACK_EVERY_S + 1)
         return [
             ("start to first answer, s", answered),
             ("serving process before the first request, MiB (PSS)", idle),

@@ -1,4 +1,4 @@
-"""That all threads of a command share one heap."""
+"""That all threads of a command share one heap, and that what has been freed can be given back."""
 
 import os
 import platform
@@ -30,7 +30,23 @@ met.wait()
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has a heap for each thread")
+# Every second block is freed, so that none of it lies at the end of the heap.
+FREED = """
+from pathlib import Path
+from millrace import heap
+def mebibytes():
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
+heap.keep_one()
+blocks = [b"a" * 60_000 for _ in range(4000)]
+del blocks[::2]
+before = mebibytes()
+heap.give_back()
+print(before - mebibytes())
+"""
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap is asked for anything")
+
+
 def test_threads_share_one_heap(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
 
@@ -43,3 +59,8 @@ def test_threads_share_one_heap(tmp_path: Path) -> None:
     assert heaps() > 3  # what Python does by itself, or this shows nothing
     assert heaps("as a command") == 1
     assert heaps("as a command", MALLOC_ARENA_MAX="3") == 3  # the operator's own
+
+
+def test_what_has_been_freed_is_given_back() -> None:
+    given = subprocess.run([sys.executable, "-c", FREED], check=True, timeout=60, capture_output=True, text=True)
+    assert int(given.stdout) > 100  # of 114

@@ -16,6 +16,7 @@ GROUND = {
     "beat",
     "children",
     "errors",
+    "heap",
     "json_text",
     "levers",
     "log",

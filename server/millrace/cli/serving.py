@@ -12,13 +12,14 @@ from typing import Any
 import click
 import uvicorn
 
-from millrace import app, assembly
+from millrace import app, assembly, heap
 from millrace.cli import configuration
 from millrace.ports import Claim
 from millrace.settings import Fault, ServerSettings
 
 BACKLOG = 2048
 MAY_SHARE_PORT = sys.platform == "linux"  # elsewhere SO_REUSEPORT gives all connections to one
+GIVE_BACK_EVERY_S = 10.0
 COLLECT_AFTER = 10_000, 3, 20  # new objects, and collections of the younger generations
 
 
@@ -102,9 +103,20 @@ def address(listener: socket.socket) -> str:
 async def run(server: uvicorn.Server, *listeners: socket.socket) -> None:
     """Run a server on sockets. Exits with 1 if it does not start."""
     tune_collector()
-    await server.serve(sockets=[*listeners])
+    tidying = asyncio.create_task(_tidy())
+    try:
+        await server.serve(sockets=[*listeners])
+    finally:
+        tidying.cancel()
     if not server.started:
         sys.exit(1)  # uvicorn has logged the reason
+
+
+async def _tidy() -> None:
+    """Give back what has been freed, again and again: after each burst that is a tenth of all memory, else kept."""
+    while True:
+        await asyncio.sleep(GIVE_BACK_EVERY_S)
+        await asyncio.to_thread(heap.give_back)
 
 
 def tune_collector() -> None:

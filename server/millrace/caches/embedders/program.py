@@ -17,6 +17,7 @@ from millrace.caches.decision.verifier import Verifier
 from millrace.caches.embedders.minilm import MiniLM
 from millrace.caches.embedders.weights import Array, WeightsError
 from millrace.children.child import LENGTH
+from millrace.heap import give_back
 
 NEAR = 0.7  # cosine of a pair that the verifier reads; none below it is served
 MOST_KEPT = 4096  # vectors of texts that were compared lately, about 2 KB each
@@ -54,6 +55,7 @@ def main() -> None:
         _write(answers, str(error))
         return
     _compared([["What is read once is quick to read again."] * 2], vectors, verifier)
+    give_back()  # what loading has freed: some 8 MB
     _write(answers, None)
     while groups := _read(messages):
         _write(answers, _compared(groups, vectors, verifier))
