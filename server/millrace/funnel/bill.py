@@ -248,7 +248,7 @@ class Bill:
         `shown` and `service_tier` are those of the answer; default: of `shown_charge`. `max_output_tokens` is the
         operator's cap, if it held for the answer. `answered`: it is compared with what it would have cost.
         """
-        charges = tuple(charge.so_far for charge in self._charges)
+        charges = tuple([charge.so_far for charge in self._charges])
         last = shown_charge(charges) if charges else None
         usage = shown or (last.usage if last else Usage())
         cost = charges[0].cost if len(charges) == 1 else sum((charge.cost for charge in charges), pricing.ZERO)
@@ -263,7 +263,7 @@ class Bill:
             charges=charges,
             trimmed_tokens=self.trimmed_tokens,
             max_output_tokens=max_output_tokens,
-            notes=tuple(f"{charge.model.id} {note}" for charge in calls for note in charge.notes),
+            notes=tuple([f"{charge.model.id} {note}" for charge in calls for note in charge.notes]),
             service_tier=service_tier if service_tier is not None else last.service_tier if last else "",
         )
 

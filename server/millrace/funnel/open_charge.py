@@ -56,7 +56,10 @@ class OpenCharge:
 
         The model is that of the beginning, and so is its price, whatever is configured since.
         """
-        price = self.model.price_of(self.attempt.service_tier)
+        return self._price_of(self.attempt.service_tier)
+
+    def _price_of(self, service_tier: str) -> Price:
+        price = self.model.price_of(service_tier)
         if not price.steps:
             return price
         reported = self.attempt.usage or self.attempt.input_usage
@@ -84,7 +87,8 @@ class OpenCharge:
         if output_tokens > self.call.max_output_tokens:
             most = self.call.most_output_tokens if self._is_cut else self.call.max_output_tokens
             output_tokens = min(output_tokens, most)
-        reported = self.attempt.input_usage or Usage(input_tokens=self._input_tokens)
+        if (reported := self.attempt.input_usage) is None:
+            return Usage(input_tokens=self._input_tokens, output_tokens=output_tokens, estimated=True)
         return replace(reported, output_tokens=output_tokens, reasoning_tokens=0, estimated=True)
 
     @property
@@ -189,7 +193,8 @@ class OpenCharge:
         return self._counted
 
     def _charge(self, usage: Usage, outcome: Outcome) -> Charge:
-        model, service_tier, price = self.model, self.attempt.service_tier, self.price
+        model, service_tier = self.model, self.attempt.service_tier
+        price = self._price_of(service_tier)
         return Charge(
             model=model.id,
             tier=model.tier,

@@ -76,7 +76,8 @@ class UsageReader:
 
         The output of an answer that is not empty cannot be 0.
         """
-        counts = self._counts
+        if not (counts := self._counts):
+            return None
         input_tokens, output_tokens, total, cached, reasoning, cache_read, cache_write, write_1h, written = [
             counts.get(name, 0) for name in _NAMES
         ]
