@@ -1,5 +1,6 @@
 """That all threads of a command share one heap, and that what has been freed can be given back."""
 
+import asyncio
 import os
 import platform
 import subprocess
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from millrace import heap
+from millrace.cli import serving
+from tests.support.waiting import until
 
 PROGRAM = """
 import ctypes, sys, threading
@@ -64,3 +69,19 @@ def test_threads_share_one_heap(tmp_path: Path) -> None:
 def test_what_has_been_freed_is_given_back() -> None:
     given = subprocess.run([sys.executable, "-c", FREED], check=True, timeout=60, capture_output=True, text=True)
     assert int(given.stdout) > 100  # of 114
+
+
+async def test_a_server_goes_on_giving_back_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[None] = []
+
+    def give_back() -> None:
+        given.append(None)
+        if len(given) == 1:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(heap, "give_back", give_back)
+    monkeypatch.setattr(serving, "GIVE_BACK_EVERY_S", 0.001)
+    monkeypatch.setattr(serving, "GIVE_BACK_PART", 0)
+    tidying = asyncio.create_task(serving._tidy())
+    await until(lambda: len(given) >= 3)
+    tidying.cancel()

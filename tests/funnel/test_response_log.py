@@ -19,6 +19,7 @@ from millrace.types import (
     Delivery,
     NearAnswer,
     Refusal,
+    Scored,
     Sealed,
     SemanticHit,
     Status,
@@ -154,6 +155,19 @@ def test_packing_changes_nothing_but_how_the_words_are_cut(actions: list[tuple[s
     response.pack()
     assert response.facts == joined(before)
     assert response.message() == standing
+
+
+def test_text_that_was_shown_as_a_whole_is_kept_once_but_not_in_place_of_its_probabilities() -> None:
+    scored = Scored("Yes", b"...")
+    response, shown = log_of(), "Yes"
+    response.write(["Ye", "s"])
+    response.revise(REVISED)
+    response.write([scored])
+    response.end(ENDED)
+    response.pack(shown)
+    assert response.facts[0] is shown
+    assert isinstance(kept := response.facts[2], Scored)
+    assert kept.scores == scored.scores
 
 
 def test_a_response_ends_once() -> None:
@@ -398,6 +412,36 @@ def test_usage_is_due_once_in_a_while_from_the_start_on() -> None:
     assert response.meter_due_at == 11.5 + limits.USAGE_EVERY_S
     assert not response.may_meter(11.5 + limits.USAGE_EVERY_S * 0.9)
     assert response.may_meter(11.5 + limits.USAGE_EVERY_S)
+
+
+def test_usage_comes_with_the_next_text_so_that_both_are_one_write() -> None:
+    """Without any it comes at the next look."""
+    response, subscriber = log_of(), RecordingSubscriber()
+    response.subscribe(subscriber)
+    response.meter_soon(lambda: NOTHING)
+    assert subscriber.calls == [Metered(NOTHING)], "nothing says that text will follow soon"
+    response.write(["a"])
+    response.meter_soon(lambda: NOTHING)
+    assert subscriber.calls[1:] == [["a"]]
+    response.write(["b"])
+    response.write(["c"])
+    assert subscriber.calls[2:] == [["b"], Metered(NOTHING), ["c"]]
+    response.meter_soon(lambda: NOTHING)
+    response.meter_soon(lambda: NOTHING)
+    assert subscriber.calls[5:] == [Metered(NOTHING)]
+    response.meter_soon(lambda: NOTHING)
+    response.end(ENDED)
+    assert subscriber.calls[6:] == [ENDED]
+
+
+def test_text_goes_on_if_its_cost_cannot_be_told(caplog: pytest.LogCaptureFixture) -> None:
+    response, subscriber = log_of(), RecordingSubscriber()
+    response.subscribe(subscriber)
+    response.write(["a"])
+    response.meter_soon(lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    response.write(["b"])
+    response.write(["c"])
+    assert subscriber.calls == [["a"], ["b"], ["c"]]
 
 
 def test_usage_is_told_to_those_who_listen_now_and_is_not_kept() -> None:

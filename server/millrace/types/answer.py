@@ -39,7 +39,7 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-class Usage(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one call. `input_tokens` includes those read from and written to the provider's cache.
 
     `cache_write_tokens` includes those written for an hour. `output_tokens` includes reasoning.

