@@ -1,6 +1,7 @@
 """What the caches learn through the wire: a wrong answer is found and gone, and other words come to be known."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ NEAR = (
 FAR = "How do I factory reset my router?"
 WRONG, RIGHT = "Hold the reset button for 90 seconds.", "Hold the reset button for 10 seconds."
 PAUSE_S = 0.02  # between two questions
+LATE_S = 5.0  # without a judgement, after which a question was not looked up in time
 
 
 @dataclass
@@ -58,9 +60,9 @@ class Place:
             assert answer.status == 200
             return await answer.json()
 
-    async def judged(self, lever: str, count: int) -> Any:
+    async def judged(self, lever: str, count: int, within_s: float = PATIENCE_S) -> Any:
         """Return what is known of a lever, once so many are judged."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(within_s):
             while (found := (await self.get("/v1/evidence"))[lever])["judged"] < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return found
@@ -116,16 +118,22 @@ async def test_other_words_are_served_once_models_have_said_the_same_to_them() -
     model = Model(RIGHT)
     async with place(model) as there:
         assert await there.ask(ASKED) == (RIGHT, "miss")
-        found = []
-        for number in range(1, 6):
+        found: list[str] = []
+        number = 0
+        while number < 5:
             found.append((await there.ask(FAR))[1])
             if found[-1] == "semantic":
                 break
-            same = await there.judged("near_misses", number)
+            assert len(found) < 4 * 5
+            with contextlib.suppress(
+                TimeoutError
+            ):  # on a busy machine a lookup may miss its deadline: then nothing is near
+                same = await there.judged("near_misses", number + 1, LATE_S)
+                number += 1
             await there.delete(FAR)
         calls = model.asked.total()
     assert found[0] == "miss"
     assert found[-1] == "semantic"
     assert calls == len(found), "none was asked again"
     assert same["estimate"] > 1 / 2
-    print(f"\nother words: served after {len(found) - 1} near misses")  # noqa: T201 - figures for whoever asks
+    print(f"\nother words: served after {number} near misses")  # noqa: T201 - figures for whoever asks
