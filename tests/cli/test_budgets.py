@@ -1,9 +1,11 @@
 """`millrace budgets`: what it says where it has nothing to show."""
 
 import asyncio
+from decimal import Decimal
 from pathlib import Path
 
 import aiohttp
+import msgspec
 
 from tests.cli.test_ledger import run
 from tests.support.server import Start
@@ -34,3 +36,14 @@ async def test_budgets_that_are_not_wanted_are_not_said_to_be_missing(start: Sta
     await asyncio.to_thread(config.write_text, MODELS + '[limits.tenant]\ndollars_per_day = "1"')
     other = await run(tmp_path, "budgets", "--config", str(config), "--tenant", "nobody")
     assert (other.exit_code, other.stderr) == (0, "no budget of these, but 1 other; see --tenant and --kind\n")
+
+
+async def test_without_keys_the_one_tenant_has_its_budget_before_it_spends(start: Start, tmp_path: Path) -> None:
+    """As on the first day of a month, on which nobody has spent anything yet."""
+    config = tmp_path / "millrace.toml"
+    config.write_text(MODELS + '[limits.tenant]\ndollars_per_day = "1"')
+    async with start(lambda configuration: configuration["server"].update(data_dir=str(tmp_path))):
+        pass
+    (line,) = (await run(tmp_path, "budgets", "--config", str(config), "--json")).stdout.splitlines()
+    shown = msgspec.json.decode(line)
+    assert (shown["tenant"], shown["kind"], Decimal(shown["spent_usd"])) == ("anonymous", "tenant", Decimal(0))

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from millrace.access.keys import ANONYMOUS
 from millrace.assembly.background import running
 from millrace.assembly.postgres import ALONE, opened_postgres, spending_of
 from millrace.memory import MemoryBudget
@@ -108,12 +109,16 @@ class BudgetLine(Struct, frozen=True, kw_only=True):
 def budget_lines(
     spent: Mapping[AccountName, Spent], reserved: Mapping[AccountName, int], keys: Iterable[Key], settings: Settings
 ) -> list[BudgetLine]:
-    """Return all budgets: of keys, tenants and named tags, and of the users and tags that have spent this month."""
+    """Return all budgets: of keys, tenants and named tags, and of the users and tags that have spent this month.
+
+    Where there are no keys, the one tenant has its budget before it spends, too.
+    """
     rules, steps, defaults = rules_of(settings.limits), steps_of(settings.budgets), limits_of(settings.limits)
     valid = [key for key in keys if key.revoked_at is None]
     names = {AccountName(AccountKind.KEY, key.principal.tenant, key.principal.key_id): key for key in valid}
     limits = {name: key.principal.limits.with_defaults(defaults) for name, key in names.items()}
     tenants = {key.principal.tenant for key in valid} | {each.name for each in settings.limits.tenants}
+    tenants |= set() if valid else {ANONYMOUS.tenant}
     for name in (*(AccountName(AccountKind.TENANT, tenant) for tenant in sorted(tenants)), *spent, *reserved):
         if name.tenant != EVIDENCE_TENANT and name.kind is not AccountKind.KEY:
             limits.setdefault(name, rules.of(name))
