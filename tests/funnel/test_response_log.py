@@ -1,6 +1,5 @@
 """The log of one response: order, replay, steering, commit and revise, and what has been seen when."""
 
-import math
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +29,6 @@ from millrace.types import (
     ToolCall,
     Usage,
 )
-from millrace.wire import limits
 from tests.support.clock import ManualClock
 from tests.support.manual_attempt import ManualAttempt
 from tests.support.scripted_models import request
@@ -394,33 +392,6 @@ async def test_nothing_looks_at_the_reads_of_another_attempt() -> None:
     response.attach(ManualAttempt())
     response.write(["a"])
     assert looks == []
-
-
-# Metering
-
-
-def test_usage_is_due_once_in_a_while_from_the_start_on() -> None:
-    """At most once a second (PROTOCOL.md, Once negotiated); it may be sent earlier if somebody asks for it."""
-    clock = ManualClock(10.0)
-    response = log_of(clock=clock)
-    assert response.meter_due_at == math.inf, "it has not started"
-    response.start()
-    assert response.meter_due_at == 10.0 + limits.USAGE_EVERY_S
-    assert response.may_meter(10.0)
-    clock.now = 11.5
-    response.meter(NOTHING)
-    assert response.meter_due_at == 11.5 + limits.USAGE_EVERY_S
-    assert not response.may_meter(11.5 + limits.USAGE_EVERY_S * 0.9)
-    assert response.may_meter(11.5 + limits.USAGE_EVERY_S)
-
-
-def test_usage_is_told_to_those_who_listen_now_and_is_not_kept() -> None:
-    """Whoever comes later gets the next one."""
-    response, early, late = log_of(), RecordingSubscriber(), RecordingSubscriber()
-    response.subscribe(early)
-    response.meter(NOTHING)
-    response.subscribe(late)
-    assert (early.calls, late.calls, response.facts) == ([Metered(NOTHING)], [], [])
 
 
 # Facts

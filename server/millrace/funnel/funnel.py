@@ -106,14 +106,11 @@ class Funnel:
             response.start()
             settle(response, bill, cancelled(response, bill))
 
-    def meter(self, now: float, again_at: float) -> float:
-        """Send every running response its cost so far, at most once a second. Return when one is due, or `again_at`."""
+    def meter(self, now: float) -> None:
+        """Send every running response its cost so far, at most once a second."""
         for response, bill in self.bills.items():
-            if response.is_metered or self._ledger.wants_progress:
-                if now >= response.meter_due_at:
-                    response.meter(bill.progress())
-                again_at = min(again_at, response.meter_due_at)
-        return again_at
+            if now >= response.meter_due_at and (response.is_metered or self._ledger.wants_progress):
+                response.meter_soon(bill.progress)
 
     def covers(self, response: ResponseLog) -> bool:
         """Book more for an answer that has outgrown what is booked. False: its key's budget has no more."""

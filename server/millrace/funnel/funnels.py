@@ -18,7 +18,7 @@ from millrace.funnel.response_log import ResponseLog
 from millrace.ports import Admission
 from millrace.types import Answer
 
-LOOK_S = 0.2  # between two looks at what runs, if none is due before
+LOOK_S = 0.2  # between two looks at what runs
 
 
 class Funnels:
@@ -66,8 +66,9 @@ class Funnels:
     def meter(self, now: float) -> None:
         """Send every running response its cost so far, at most once a second. Called by the sweeper."""
         if now >= self._meter_at:
-            again_at = now + LOOK_S  # one that is not metered may be soon
-            self._meter_at = min([funnel.meter(now, again_at) for funnel in (self.current, *self.earlier)])
+            self._meter_at = now + LOOK_S
+            for funnel in (self.current, *self.earlier):
+                funnel.meter(now)
 
     def covers(self, response: ResponseLog) -> bool:
         """Book more for an answer that has outgrown what is booked. False: its key's budget has no more."""

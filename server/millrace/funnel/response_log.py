@@ -99,6 +99,7 @@ class ResponseLog(Struct, eq=False):
     metered_at: float | None = None  # when it last sent a `Metered`
     is_metered: bool = False  # somebody has been shown what it costs
     meter_due_at: float = math.inf  # a second after the start, and after the last one
+    _progress: Callable[[], Statement] | None = None  # of a `Metered` that is sent with the next text
     _measured: tuple[int, int] = (0, 0)  # facts, and their bytes
     _on_read: Callable[[], bool] | None = None  # called after each read of text, until it returns true
 
@@ -304,8 +305,26 @@ class ResponseLog(Struct, eq=False):
         """Whether a `Metered` may be sent: at most one a second (PROTOCOL.md, Once negotiated)."""
         return self.metered_at is None or now - self.metered_at >= limits.USAGE_EVERY_S
 
+    def meter_soon(self, progress: Callable[[], Statement]) -> None:
+        """Send what it has used and cost so far, in one write with the next text. Asked again before that, at once."""
+        if self._progress is None and self.first_text_at is not None:
+            self._progress = progress
+        else:
+            self.meter(progress())
+
+    def _meter_now(self, progress: Callable[[], Statement]) -> None:
+        """Send what it has cost beside text, which goes on whatever is wrong with that."""
+        try:
+            self.meter(progress())
+        except EXITS:
+            raise
+        except BaseException as error:
+            self._progress = None
+            log.get().error("cost not shown", id=self.id, exc_info=error)
+
     def meter(self, statement: Statement) -> None:
         """Send what it has used and cost so far. Not stored: later subscribers get the next one."""
+        self._progress = None
         self.metered_at = self.clock()
         self.meter_due_at = self.metered_at + limits.USAGE_EVERY_S
         self._show(Metered(statement))
@@ -314,7 +333,7 @@ class ResponseLog(Struct, eq=False):
         """Append the end. Nothing is appended after it (PROTOCOL.md, What always holds, 1)."""
         assert self.ended is None, "a response ends once"
         self.detach()
-        self.ended = ended
+        self.ended, self._progress = ended, None
         self._append(ended)
         self.subscribers = ()  # they know this log: a circle, which would wait for the collector
 
@@ -379,6 +398,8 @@ class ResponseLog(Struct, eq=False):
                 subscriber.text(deltas)
             except BaseException as error:
                 self._drop(subscriber, error)
+        if self._progress is not None:
+            self._meter_now(self._progress)
 
     def _show(self, fact: Fact) -> None:
         """Note what a fact says of this request, and pass it on."""

@@ -62,7 +62,6 @@ class Run:
         self.error: MillraceError | None = None  # why it was refused
         self.listeners = 0  # clients
         self.left_at: float | None = None  # when the last listener went away
-        self.is_limited = False  # in its time or its cost
         self.admitted: Admitted | None = None  # within its limits, if it has any
         self.was_abandoned = False  # it was cancelled because nobody listened any more
         self._clock = clock
@@ -82,8 +81,10 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes that it keeps, about. A listener that comes later in another dialect adds to them."""
-        shown = sum(projection.event_log.size for _, projection in self._projections)
-        return RUN_SIZE + self.response.size + self.asked_bytes + shown
+        size = RUN_SIZE + self.response.size + self.asked_bytes
+        for _, projection in self._projections:
+            size += projection.event_log.size
+        return size
 
     @property
     def has_answer(self) -> bool:

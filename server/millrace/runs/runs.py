@@ -21,6 +21,8 @@ from millrace.runs.sweeper import Rounds, call_each
 from millrace.types import Request, Status
 from millrace.wire import limits
 
+LOOK_BEATS = 16  # in which all that runs has had its turn
+
 
 class Runs:
     """The runs of this process, by response id."""
@@ -28,11 +30,12 @@ class Runs:
     def __init__(self, funnel: Funnels, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
         self.kept = Kept(kept_bytes, self._forget_repeat)
         self._count = self.kept.count  # one method for all runs, not one for each
-        self._rounds: Rounds[Run] = Rounds()
+        self._rounds: Rounds[Run] = Rounds(LOOK_BEATS)
         self._funnel = funnel
         self._clock = clock
         self._wall = wall
         self._live: dict[str, Run] = {}
+        self._limited: set[Run] = set()  # in their time or their cost
         self._repeats: dict[tuple[str, str, str], tuple[Repeat, Run]] = {}
         self.on_end: Callable[[Run], None] = lambda _: None
 
@@ -61,7 +64,8 @@ class Runs:
         """
         run = Run(request, self._clock, int(self._wall()), self._count, held and held.move())
         run.admitted = admission
-        run.is_limited = request.deadline_at is not None or (admission is not None and admission.limits_cost)
+        if request.deadline_at is not None or (admission is not None and admission.limits_cost):
+            self._limited.add(run)
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
         if repeat is not None:
@@ -96,6 +100,7 @@ class Runs:
             if not run.is_over:
                 run.set_phase(Phase.ENDED)
             del self._live[run.request.id]
+            self._limited.discard(run)
             if run.response.ended is None or run.was_abandoned:
                 self._forget_repeat(run, repeat)  # whoever asks again wants an answer
                 repeat = None
@@ -143,23 +148,22 @@ class Runs:
     def sweep(self, now: float) -> None:
         """Halt what is past its deadline or its budget, cancel what nobody came back for, forget what has ended.
 
-        What has no limit is looked at in turn, for what it holds and what is booked for it.
+        All are looked at in turn, for what they hold and who listens; what has a limit, at each beat for that.
         """
-        running = self.running
-        due = [run for run in running if run.is_limited or run.left_at is not None]
-        call_each(due, lambda run: self._end_if_due(run, now))
-        call_each(self._rounds.next(running), self._look)  # some may have ended since the round began
+        call_each(tuple(self._limited), lambda run: self._end_if_due(run, now))
+        call_each(self._rounds.next(self._live.values()), lambda run: self._look(run, now))
         self.kept.expire(now)
 
-    def _look(self, run: Run) -> None:
+    def _look(self, run: Run, now: float) -> None:
+        """Look at a run, which may have ended since the round began."""
         run.measure()
-        if not run.is_limited:
+        if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
+            run.cancel()
+        if run not in self._limited:
             self._funnel.covers(run.response)
 
     def _end_if_due(self, run: Run, now: float) -> None:
         _halt_if_late(run, now)
-        if run.left_at is not None and now - run.left_at >= limits.DETACHED_S:
-            run.cancel()
         if not self._funnel.covers(run.response) and run.admitted is not None:
             run.halt(run.admitted.used_up())
 

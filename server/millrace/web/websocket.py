@@ -69,6 +69,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         self._untaken_bytes = 0  # of long messages that the application has not taken yet
         self.held: Hold | None = None  # for all of that; the application gives it
         self._looked_at = 0.0
+        self._is_part = False  # there are such bytes
         self._part_s: float | None = None  # since a look first saw the message that is not complete
         self._came_at = 0.0  # when the latest bytes came
         self.conn.max_fragment_size, self.conn.max_message_size = self.config.ws_max_size, None  # `handle_cont` looks
@@ -194,7 +195,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
         Asked again and again: the time from one look to the next counts if the message is the same.
         """
         since, self._looked_at = self._looked_at, now
-        if not self._part_bytes or self._is_unread:
+        if not self._is_part or self._is_unread:
             return False
         self._part_s = 0.0 if self._part_s is None else self._part_s + now - since
         come = self._part_bytes + (self._fragment_bytes if self._too_big is not None else 0)
@@ -213,8 +214,10 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
 
     def _count(self) -> None:
         """Hold what has come and is not taken yet. What may be a short message always fits."""
-        if not (part := self._part_bytes):
+        part = self._part_bytes
+        if part == 0:
             self._part_s = None
+        self._is_part = part > 0
         size = part + self._untaken_bytes
         if self.held is None or size == self.held.size or self.disconnected:
             return
