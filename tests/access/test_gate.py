@@ -108,13 +108,14 @@ def test_the_order_of_refusals() -> None:
     gate = gate_of(KEY, most=1)
     foreign = head(origins=("https://evil.example",))
     ticket = TICKET + gate.ticket(OWNER, APP)
-    with gate.connected(OWNER):
-        gate.draining = True
-        assert refusal_of(gate, foreign) == "server_draining"
-        gate.draining = False
-        assert refusal_of(gate, foreign) == "overloaded"
-        assert refusal_of(gate, head(origins=(APP,), subprotocols=(ticket,))) == "overloaded"
-        assert gate.admit(head(upgrade=False, authorizations=(BEARER,))) == OWNER
+    gate.connect(OWNER)
+    gate.draining = True
+    assert refusal_of(gate, foreign) == "server_draining"
+    gate.draining = False
+    assert refusal_of(gate, foreign) == "overloaded"
+    assert refusal_of(gate, head(origins=(APP,), subprotocols=(ticket,))) == "overloaded"
+    assert gate.admit(head(upgrade=False, authorizations=(BEARER,))) == OWNER
+    gate.disconnect(OWNER)
     assert refusal_of(gate, foreign) == "forbidden"
     assert gate.admit(head(origins=(APP,), subprotocols=(ticket,))) == OWNER  # a full server did not use it up
 
@@ -122,14 +123,17 @@ def test_the_order_of_refusals() -> None:
 def test_connections_are_counted_by_key() -> None:
     """One more than it may have is refused; one that ends makes room."""
     gate = gate_of(KEY)
-    with gate.connected(OWNER):
-        with gate.connected(OWNER):
-            with pytest.raises(MillraceError) as refused, gate.connected(OWNER):
-                pytest.fail("a third came in")
-            assert (refused.value.code, refused.value.retry_after_ms) == ("rate_limit_exceeded", 1000)
-            assert gate.connections == 2
-        with gate.connected(OWNER):
-            assert gate.connections == 2
+    gate.connect(OWNER)
+    gate.connect(OWNER)
+    with pytest.raises(MillraceError) as refused:
+        gate.connect(OWNER)
+    assert (refused.value.code, refused.value.retry_after_ms) == ("rate_limit_exceeded", 1000)
+    assert gate.connections == 2
+    gate.disconnect(OWNER)
+    gate.connect(OWNER)
+    assert gate.connections == 2
+    gate.disconnect(OWNER)
+    gate.disconnect(OWNER)
     assert gate.connections == 0
 
 

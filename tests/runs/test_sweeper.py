@@ -96,8 +96,8 @@ def process(keys: Keys) -> Process:
     )
 
 
-def connected(process: Process) -> Session:
-    session = Session(process, Writer(), ANONYMOUS, negotiated=False)
+def connected(process: Process, kind: type[Session] = Session) -> Session:
+    session = kind(process, Writer(), ANONYMOUS, negotiated=False)
     process.sessions.add(session)
     return session
 
@@ -198,16 +198,20 @@ async def test_one_that_fails_keeps_nobody_from_theirs(process: Process, keys: K
     looked: list[float] = []
     streams: Any = process.streams
     streams |= {Failing(), Looked(looked), Failing()}
-    sessions = [connected(process) for _ in range(3)]
+    sessions = [connected(process), connected(process, FailingSession), connected(process)]
     for session in sessions:
         session.start_closing(by=100.0)
-    sessions[1].sweep = Failing().sweep  # type: ignore[method-assign]
     process.runs.running.extend([run("bad"), run("good")])
     keys.revoked = True
     process.sweep(1.0)
     assert [is_closed(session) for session in sessions] == [True, False, True]
     assert looked == [1.0]
     assert cancelled == ["good"]
+
+
+class FailingSession(Session):
+    def sweep(self, now: float) -> None:
+        Failing().sweep(now)
 
 
 class Looked:

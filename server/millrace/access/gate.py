@@ -1,8 +1,6 @@
 """Admits or refuses a request by its head alone, before anything is upgraded, read or run."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -84,9 +82,8 @@ class Gate:
             return self._by_ticket(tickets, head, fetched)
         return ANONYMOUS if self.keyring.auth_is_off else self._by_key(head)
 
-    @contextmanager
-    def connected(self, principal: Principal) -> Iterator[None]:
-        """Count a connection while it is open.
+    def connect(self, principal: Principal) -> None:
+        """Count a connection, until `disconnect`.
 
         Raises `rate_limit_exceeded` if its key has too many, `overloaded` if its tenant has.
         """
@@ -97,13 +94,15 @@ class Gate:
         if self._places.lack(principal.tenant, 1) > 0:
             raise _full()
         self._connections[key] += 1
-        try:
-            with self._places.one(principal.tenant):
-                yield
-        finally:
-            self._connections[key] -= 1
-            if not self._connections[key]:
-                del self._connections[key]
+        self._places.count(principal.tenant, 1)
+
+    def disconnect(self, principal: Principal) -> None:
+        """Count a connection no more."""
+        key = principal.key_id
+        self._places.count(principal.tenant, -1)
+        self._connections[key] -= 1
+        if not self._connections[key]:
+            del self._connections[key]
 
     def ticket(self, principal: Principal, origin: str) -> str:
         """Return a ticket for pages of this origin. Raises `forbidden` if such a page may not connect."""

@@ -69,7 +69,7 @@ DELTA_SIZE = 100  # a text delta without its text, in all the lists that have it
 DELTA_PLACE = 56  # the same in its log alone
 SCORED_PLACE = 150  # the same with log-probabilities, beside these
 PACKED_PLACE = 4  # the same once the log is packed
-_NOTHING = cast("list[Any]", ())  # of thousands of logs that are packed; nothing can be added to it
+_NOTHING = cast("list[Any]", ())  # of thousands of logs; nothing can be added to it
 _SHORT = 2**16  # characters, or events, whose places take two bytes each
 
 
@@ -132,7 +132,7 @@ class EventLog:
         self.is_finished = False  # no event will follow
         self._has_scores = response.request.prompt.wants_logprobs
         # In order: a list of text deltas to be merged, or an event. Seldom much, and nothing of all that is kept.
-        self._waiting: list[Any] = []
+        self._waiting: list[Any] = _NOTHING
         self._listeners: tuple[Listener, ...] = ()
         self._untold: int | None = None  # bytes of new events, while it is held
 
@@ -202,7 +202,7 @@ class EventLog:
         elif self._waiting and isinstance(self._waiting[-1], list):
             self._waiting[-1] += deltas
         else:
-            self._waiting.append([*deltas])
+            self._wait([*deltas])
         self._notify(size + DELTA_SIZE * len(deltas))
 
     def event(self, event: Any, characters: int = 0, *, repeated: int = 0) -> None:
@@ -213,13 +213,19 @@ class EventLog:
         if not self._waiting and self._has_ready_listener():
             self._written.append(event)
         else:
-            self._waiting.append(event)
+            self._wait(event)
         size = EVENT_SIZE + characters
         self.log_bytes += size
         if self._untold is None:
             self._notify(size + repeated)
         else:
             self._untold += size + repeated
+
+    def _wait(self, event_or_texts: Any) -> None:
+        if self._waiting:
+            self._waiting.append(event_or_texts)
+        else:
+            self._waiting = [event_or_texts]
 
     def finish(self) -> None:
         """Note that no event will follow."""

@@ -4,7 +4,6 @@ A projection holds back what may not be seen yet and keeps what it has sent, so 
 that (PROTOCOL.md, What always holds, 3). Its event log numbers the events and stores them.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 from msgspec import UNSET, Raw, UnsetType
@@ -184,7 +183,7 @@ def body_of(response: ResponseLog, created_at: int) -> wire.ResponseBody:
 class EventCodec:
     """Encodes events for one listener: JSON with its `stream_id`, or a server-sent event over HTTP."""
 
-    __slots__ = ("_output", "_sse", "_stream_id", "_write")
+    __slots__ = ("_output", "_sse", "_stream_id", "_writer")
 
     keep_alive = wire.KEEP_ALIVE
 
@@ -192,13 +191,13 @@ class EventCodec:
         self._output = projection.output
         self._stream_id: str | UnsetType = UNSET if stream_id is None else stream_id
         self._sse = sse
-        self._write: Callable[[str, int], bytes] | None = None
+        self._writer: wire.DeltaWriter | None = None
 
     def delta(self, text: str, number: int) -> bytes:
         """Encode a text delta."""
-        if self._write is None:
-            self._write = wire.DeltaWriter(self._output.message_id, *self._output.text_at, self._stream_id).write
-        frame = self._write(text, number)
+        if self._writer is None:
+            self._writer = wire.DeltaWriter(self._output.message_id, *self._output.text_at, self._stream_id)
+        frame = self._writer.write(text, number)
         return b"event: response.output_text.delta\ndata: %b\n\n" % frame if self._sse else frame
 
     def event(self, event: wire.Event, number: int) -> bytes:

@@ -73,6 +73,20 @@ class Payer(Protocol):
 class Bill:
     """What one request has used and cost. `baseline` is the large model's standard price: what is saved is compared."""
 
+    __slots__ = (
+        "_admission",
+        "_baseline",
+        "_charges",
+        "_covered",
+        "_ledger",
+        "_opened_at",
+        "_request",
+        "_settled",
+        "input_tokens",
+        "pass_on",
+        "trimmed_tokens",
+    )
+
     def __init__(
         self, request: Request, baseline: Price, ledger: Ledger, opened_at: float, admission: Admission | None = None
     ) -> None:

@@ -18,7 +18,7 @@ def chain_of(model: Model, request: Request, catalog: Catalog) -> Iterator[Model
         chain = [other for other in chain if other is not catalog.large]
     if model is catalog.large and request.strategy is Strategy.AUTO and catalog.small not in chain:
         chain.append(catalog.small)
-    return (other for other in chain if may_stand_in(other, model, request))
+    return (other for other in chain if may_stand_in(other, model, request)) if chain else iter(())
 
 
 def may_stand_in(other: Model, model: Model, request: Request) -> bool:

@@ -57,6 +57,8 @@ Generate = Callable[[ResponseLog, "Flight"], Coroutine[Any, Any, Result]]
 class Flight:
     """One shared generation, and the `Payer` of its calls. `on_end` is called when nobody may join it any more."""
 
+    __slots__ = ("_generate", "_on_end", "_participants", "_payer", "_task", "response")
+
     def __init__(self, first: ResponseLog, generate: Generate, on_end: "Callable[[Flight], None]") -> None:
         self.response = ResponseLog(first.request, first.clock)
         self._participants: list[Participant] = []  # the first one pays

@@ -103,6 +103,8 @@ class Hedging:
 class FirstDelta:
     """Waits for the first delta of one call."""
 
+    __slots__ = ("_clock", "_opened_at", "_ttft")
+
     def __init__(self, clock: Clock, ttft: Ttft | None) -> None:
         """`ttft`: where it is counted, if it is."""
         self._clock = clock

@@ -17,6 +17,29 @@ class OpenCharge:
     If it fails and another call is made in its place, it becomes that one (`Payer.open_again`).
     """
 
+    __slots__ = (
+        "_charged_before",
+        "_counted",
+        "_counted_at",
+        "_input_tokens",
+        "_is_whole",
+        "_max_output_tokens",
+        "_measured",
+        "_seen_asides",
+        "_seen_parts",
+        "attempt",
+        "began_at",
+        "billable",
+        "booked_tokens",
+        "call",
+        "ended_at",
+        "finish_word",
+        "is_limited",
+        "outcome",
+        "spoke_at",
+        "watch",
+    )
+
     def __init__(self, call: Call, attempt: Attempt, input_tokens: int, *, whole: bool = False) -> None:
         """`whole`: all that it may cost is booked at once, so nothing is booked later."""
         self.attempt = attempt

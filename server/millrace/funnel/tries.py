@@ -30,6 +30,36 @@ Plan = Callable[[Model], Call | None]  # returns a call of a model; None if the 
 class Tries:
     """The calls as one `Attempt`. `charge` is that of the present one."""
 
+    __slots__ = (
+        "_aside",
+        "_attempt",
+        "_began_at",
+        "_charge",
+        "_errors",
+        "_head",
+        "_health",
+        "_is_bound",
+        "_is_last",
+        "_is_said",
+        "_key",
+        "_models",
+        "_other_than",
+        "_payer",
+        "_place",
+        "_plan",
+        "_response",
+        "_sink",
+        "_timer",
+        "_tried",
+        "asides",
+        "call",
+        "done",
+        "is_paused",
+        "on_begin",
+        "parts",
+        "tells",
+    )
+
     def __init__(  # noqa: PLR0913 - its parts
         self,
         response: ResponseLog,

@@ -45,6 +45,28 @@ def bytes_while_running(asked_bytes: int) -> int:
 class Run:
     """One response on its way through the funnel, and after it."""
 
+    __slots__ = (
+        "_clock",
+        "_held",
+        "_is_stopped",
+        "_on_listener_gone",
+        "_projections",
+        "_task",
+        "admitted",
+        "asked_bytes",
+        "created_at",
+        "done",
+        "error",
+        "left_at",
+        "listeners",
+        "phase",
+        "request",
+        "response",
+        "since",
+        "stream_id",
+        "was_abandoned",
+    )
+
     def __init__(
         self,
         request: Request,

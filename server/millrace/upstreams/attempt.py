@@ -5,17 +5,13 @@ import math
 import random
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
-
-from msgspec.structs import replace
 
 from millrace import log
 from millrace.errors import EXITS, UpstreamError
 from millrace.ports import Clock, Sink, said
-from millrace.types import Api, Aside, Call, CallPiece, Finish, FinishReason, OwnFields, Refusal, Sealed, Stop, Usage
-from millrace.types.scored import cut
+from millrace.types import Api, Aside, Call, Finish, FinishReason, Refusal, Stop, Usage
 from millrace.upstreams import asides
 from millrace.upstreams.bodies import BodyReader
 from millrace.upstreams.cap import OutputCap
@@ -29,7 +25,7 @@ from millrace.upstreams.connections import (
     transient,
 )
 from millrace.upstreams.endpoint import UpstreamEndpoint
-from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Response, ResponseError
+from millrace.upstreams.exchange import KERNEL_BYTES, READ_BYTES, TRANSIENT, Response, ResponseError, error_body
 from millrace.upstreams.provider_api import ProviderApi, UnreadableError
 from millrace.upstreams.quirks import Change, Learned
 from millrace.upstreams.refusals import Refusals
@@ -44,8 +40,6 @@ HEADERS = {
 }
 DRAIN_S = 1.0  # to read the rest of a finished answer's body, so that the connection can be reused
 RETRY_S = 0.1  # to wait before a transient fault is tried once more; up to twice as long
-MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
-ERROR_BODY_S = 2.0  # to read them
 ACCEPTED = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 REFUSED_FIELD = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 MAX_BYTES = 128 * 1024 * 1024  # of one answer, as it comes: what only its API understands is kept, and has no cap
@@ -117,6 +111,39 @@ class HttpUpstream:
 class HttpAttempt:
     """One call, read by one task. Text goes to `sink`, anything else to `aside`, the end to `done`."""
 
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_bytes",
+        "_call",
+        "_cap",
+        "_has_begun",
+        "_is_paused",
+        "_is_stopped",
+        "_may_retry",
+        "_model",
+        "_refusals",
+        "_refused",
+        "_response",
+        "_sent_tier",
+        "_stops",
+        "_template",
+        "_upstream",
+        "aside",
+        "asides",
+        "done",
+        "is_reused",
+        "last_event_at",
+        "notes",
+        "on_begin",
+        "parts",
+        "retried_after",
+        "sent",
+        "sink",
+        "task",
+        "usage",
+    )
+
     def __init__(self, upstream: HttpUpstream, call: Call) -> None:
         loop = asyncio.get_running_loop()
         self.sink: Sink = _discard
@@ -136,7 +163,6 @@ class HttpAttempt:
         self.last_event_at = upstream.clock()  # comments and empty deltas only keep it open
         self._template = Template()
         self._cap = OutputCap(call.most_counted, call.model.encoding.name)
-        self._is_cut = False  # it has passed its cap, or come to a stop sequence
         self._is_stopped = False  # it has come to a stop sequence, which its provider has not seen to
         self._stops: StopSequences | None = None  # that are looked for, if there are any
         if stops := stops_of(call.prompt):
@@ -149,7 +175,7 @@ class HttpAttempt:
         self.notes: tuple[str, ...] = ()  # how the call differs from what was asked
         self.retried_after = ""  # why it was tried once more; empty if it was not, or for a stale connection
         self._may_retry = True
-        self._refused = b""  # the body of an error response, as far as it is read
+        self._refused = b""  # the body of an error response, if it is read already
         self._call = call
         self._sent_tier = call.service_tier
         self.task: asyncio.Task[None] = loop.create_task(self._run())
@@ -259,7 +285,6 @@ class HttpAttempt:
         ):
             cap.free_bytes = free_bytes
             cap.uncounted.append(text)
-            self._answer.heard += 1
             self.last_event_at = self._upstream.clock()
             self.parts.append(text)
             self.sink([text])
@@ -275,6 +300,11 @@ class HttpAttempt:
             is_plain = is_one and self._answer.is_plain(events[0], self.parts[-1])
             template.learn(chunk, self.parts[-1] if is_plain else "")
         return self._is_over
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether it has passed its cap, or come to a stop sequence: what else comes does not matter."""
+        return self._cap.is_passed or self._is_stopped
 
     @property
     def _is_over(self) -> bool:
@@ -301,7 +331,7 @@ class HttpAttempt:
             if response.status in ACCEPTED:
                 self._learn(changes)
                 return response
-            refusal = await self._error_body(response)
+            refusal = self._refused or await error_body(response)
             wanted = None
             if response.status in REFUSED_FIELD:
                 wanted = self._upstream.api.change_for(refusal.decode("utf-8", "replace"), sent)
@@ -342,7 +372,8 @@ class HttpAttempt:
             is_final = not self._may_retry or self._call.once or response.status not in TRANSIENT
             if is_final or is_not_now(response.headers):
                 return response
-            refusal = self._refusals.of_status(response.status, None, await self._error_body(response))
+            self._refused = await error_body(response)
+            refusal = self._refusals.of_status(response.status, None, self._refused)
             if not refusal.rule.retry or refusal.retry_after_ms is not None:
                 return response
             is_stale, why = False, f"answered HTTP {response.status}"
@@ -358,18 +389,6 @@ class HttpAttempt:
     @property
     def _retry_notes(self) -> tuple[str, ...]:
         return (f"{self.retried_after} and was tried once more",) if self.retried_after else ()
-
-    async def _error_body(self, response: Response) -> bytes:
-        """Return the body of an error response, until its end, a broken connection, or a bound of bytes or time."""
-
-        def take(chunk: bytes) -> bool:
-            self._refused += chunk
-            return len(self._refused) >= MAX_ERROR_BODY
-
-        with suppress(*FAULTS, TimeoutError):
-            async with asyncio.timeout(ERROR_BODY_S):
-                await response.push(take)
-        return self._refused[:MAX_ERROR_BODY]
 
     def _take(self, events: list[bytes]) -> None:
         """Take the events of one read and pass on what they bring, even if a later event of the read raises."""
@@ -398,49 +417,24 @@ class HttpAttempt:
                 continue
             if self._stops is not None:
                 self._pass_on_texts(self._stops.rest())
-            if (aside := self._fitting_aside(run)) is not None:
+            if (aside := self._cap.fitting_aside(run)) is not None:
                 if not self._has_begun:
                     self._begin()
                 self.asides.append(aside)
                 self.aside(aside)
 
     def _pass_on_texts(self, run: list[str]) -> None:
-        if run and (texts := self._fitting_texts(run)):
+        if run and (texts := self._cap.fitting_texts(run)):
             if not self._has_begun and any(map(str.strip, texts)):
                 self._begin()
             self.parts += texts
             self.sink(texts)
         if self._stops is not None and self._stops.found and not self._is_cut:
-            self._is_cut = self._is_stopped = True
+            self._is_stopped = True
 
     def _begin(self) -> None:
         self._has_begun = True
         self.on_begin()
-
-    def _fitting_texts(self, texts: list[str]) -> list[str]:
-        cap = self._cap
-        for at, text in enumerate(texts):
-            if text.isascii() and (free_bytes := cap.free_bytes - len(text)) >= 0:  # as in `_fitting`, without a call
-                cap.free_bytes = free_bytes
-                cap.uncounted.append(text)
-            elif (fitting := self._fitting(text)) != text:
-                return [*texts[:at], cut(text, len(fitting))] if fitting else texts[:at]
-        return texts
-
-    def _fitting_aside(self, aside: Aside) -> Aside | None:
-        if isinstance(aside, OwnFields | Sealed):
-            return aside
-        if isinstance(aside, CallPiece):
-            fitting = self._fitting(aside.name + aside.arguments)[len(aside.name) :]
-            return replace(aside, arguments=fitting) if fitting or not self._is_cut else None
-        text = self._fitting(aside.text)
-        return type(aside)(text) if text else None
-
-    def _fitting(self, text: str) -> str:
-        """Return as much of a text as the cap has room for; if that is not all, the answer ends with it."""
-        fitting = self._cap.fitting(text)
-        self._is_cut = len(fitting) < len(text)
-        return fitting
 
     def _fail(self, error: UpstreamError) -> None:
         if self.done.done():

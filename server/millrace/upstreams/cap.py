@@ -1,6 +1,10 @@
 """Where an answer is cut whose model ignores its cap. No I/O."""
 
+from msgspec.structs import replace
+
 from millrace import tokens
+from millrace.types import Aside, CallPiece, OwnFields, Sealed
+from millrace.types.scored import cut
 
 SLICE = 4096  # characters that are counted at once
 WORD = 64  # characters; in a longer word it does not matter that a border adds a token
@@ -14,18 +18,39 @@ class OutputCap:
     text without asking appends it to `uncounted`, and subtracts its bytes from `free_bytes` while that is not negative.
     """
 
-    __slots__ = ("_encoding", "_left", "_limit", "free_bytes", "uncounted")
+    __slots__ = ("_encoding", "_left", "_limit", "free_bytes", "is_passed", "uncounted")
 
     def __init__(self, limit: int, encoding: str = tokens.O200K) -> None:
         self._encoding = encoding
         self._limit = self._left = self.free_bytes = limit  # tokens; tokens; bytes that cannot pass them
         self.uncounted: list[str] = []
+        self.is_passed = False  # something did not fit: the answer ends there
 
     def change(self, limit: int) -> None:
         """Have another limit from now on. What was passed on before stays, and counts."""
         more, self._limit = limit - self._limit, limit
         self._left += more
         self.free_bytes += more
+
+    def fitting_texts(self, texts: list[str]) -> list[str]:
+        """Return as much of some texts as there are tokens for."""
+        for at, text in enumerate(texts):
+            if text.isascii() and (free_bytes := self.free_bytes - len(text)) >= 0:  # as in `fitting`, without a call
+                self.free_bytes = free_bytes
+                self.uncounted.append(text)
+            elif (fitting := self.fitting(text)) != text:
+                return [*texts[:at], cut(text, len(fitting))] if fitting else texts[:at]
+        return texts
+
+    def fitting_aside(self, aside: Aside) -> Aside | None:
+        """Return as much of an aside as there are tokens for; None if that is nothing."""
+        if isinstance(aside, OwnFields | Sealed):
+            return aside
+        if isinstance(aside, CallPiece):
+            fitting = self.fitting(aside.name + aside.arguments)[len(aside.name) :]
+            return replace(aside, arguments=fitting) if fitting or not self.is_passed else None
+        text = self.fitting(aside.text)
+        return type(aside)(text) if text else None
 
     def fitting(self, text: str) -> str:
         """Return as much of a text as there are tokens for, from its beginning."""
@@ -44,7 +69,9 @@ class OutputCap:
         if self.free_bytes < 0 and fitting == whole:
             fitting = whole[:end] + self._counted(whole[end:])
             self.uncounted, self.free_bytes = [], self._left
-        return fitting[len(before) :]
+        fitting = fitting[len(before) :]
+        self.is_passed = len(fitting) < len(text)
+        return fitting
 
     def _counted(self, text: str) -> str:
         """Count a text, and return it up to the last token that is left.

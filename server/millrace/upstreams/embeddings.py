@@ -15,7 +15,7 @@ from millrace.errors import UpstreamError
 from millrace.memory import Hold
 from millrace.ports import Clock
 from millrace.types import Embedded
-from millrace.upstreams.attempt import MAX_ERROR_BODY, RETRY_S
+from millrace.upstreams.attempt import RETRY_S
 from millrace.upstreams.connections import (
     FAULTS,
     Connections,
@@ -25,7 +25,7 @@ from millrace.upstreams.connections import (
     traced,
     transient,
 )
-from millrace.upstreams.exchange import TRANSIENT, Response
+from millrace.upstreams.exchange import TRANSIENT, Response, error_body
 from millrace.upstreams.refusals import Refusals, error_in, error_of
 from millrace.upstreams.usage import input_of
 
@@ -131,15 +131,7 @@ class EmbeddingsCall:
     async def _read(self, response: Response) -> Embedded:
         model, refusals = self._upstream.endpoint.model, self._upstream.refusals
         if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-            refusal = bytearray()
-
-            def take_refusal(piece: bytes) -> bool:
-                refusal.extend(piece)
-                return len(refusal) >= MAX_ERROR_BODY
-
-            with suppress(*FAULTS):
-                await response.push(take_refusal)
-            raise refusals.of_status(response.status, retry_after(response.headers), bytes(refusal[:MAX_ERROR_BODY]))
+            raise refusals.of_status(response.status, retry_after(response.headers), await error_body(response))
         pieces: list[bytes] = []
 
         def take(piece: bytes) -> bool:

@@ -1,11 +1,15 @@
 """A request to a provider and its response, whoever carries them: what the readers of answers know of HTTP."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Protocol
 
 KERNEL_BYTES = 32 * 1024  # read ahead by the system: enough for 300 kB/s over a round trip of 0.1 s
 READ_BYTES = 16 * 1024  # taken at once, about; then a pause is heeded
+MAX_ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+ERROR_BODY_S = 2.0  # to read them
 TRANSIENT = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 Take = Callable[[bytes], bool]  # takes a piece of a body; True if no more is wanted
@@ -70,3 +74,17 @@ class Response(Protocol):
     def close(self) -> None:
         """Close the connection, unless the body has ended: then it is kept for another request. Idempotent."""
         ...
+
+
+async def error_body(response: Response) -> bytes:
+    """Return the body of an error response, until its end, a fault, or a bound of bytes or time."""
+    body = bytearray()
+
+    def take(chunk: bytes) -> bool:
+        body.extend(chunk)
+        return len(body) >= MAX_ERROR_BODY
+
+    with suppress(ResponseError, TimeoutError):
+        async with asyncio.timeout(ERROR_BODY_S):
+            await response.push(take)
+    return bytes(body[:MAX_ERROR_BODY])

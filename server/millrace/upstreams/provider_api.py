@@ -17,7 +17,7 @@ class UnreadableError(UpstreamError):
 class AnswerReader(Protocol):
     """Reads one answer from the events of a stream, or from a whole document."""
 
-    heard: int  # pieces of text, reasoning, refusals and calls so far; one that brings nothing is none
+    heard: int  # pieces of text, reasoning, refusals and calls that it has read; one that brings nothing is none
     is_terminated: bool  # the provider has sent its own terminal, or a whole document
     has_scores: bool  # log-probabilities of some text have come
 
@@ -63,7 +63,7 @@ class AnswerReader(Protocol):
     def is_plain(self, data: bytes, text: str) -> bool:
         """Whether an event that was taken brought this text and nothing else, and no part of it is held back.
 
-        Events that differ from it in their text alone are read without it then; of them, only `heard` is counted.
+        Events that differ from it in their text alone are read without it then.
         """
         ...
 

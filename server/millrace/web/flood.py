@@ -18,6 +18,8 @@ class ReadingShare:
     piece is free, and from then on CPU time is measured.
     """
 
+    __slots__ = ("_began", "_counted_at", "_credit_s", "_exact_until", "_is_exact")
+
     def __init__(self) -> None:
         self._credit_s = BURST_S
         self._counted_at: float | None = None
@@ -52,6 +54,8 @@ class ReadingShare:
 
 class FloodMeter:
     """Counts frames of one kind. Reading them keeps the loop from all other connections."""
+
+    __slots__ = ("_came_at",)
 
     def __init__(self) -> None:
         self._came_at: deque[float] | None = None  # the latest; none for nearly all connections

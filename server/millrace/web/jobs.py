@@ -68,6 +68,20 @@ class Job(Struct, eq=False):
 class Jobs:
     """All jobs of one connection, by their place in its lanes."""
 
+    __slots__ = (
+        "_end",
+        "_ended",
+        "_is_released",
+        "_jobs",
+        "_lanes",
+        "_last",
+        "_outbox",
+        "_process",
+        "_refuse",
+        "_show_run",
+        "_waiting_bytes",
+    )
+
     def __init__(
         self, process: Process, outbox: Outbox, show: Show, refuse: Refuse, end: "Callable[[Job], None]"
     ) -> None:

@@ -31,6 +31,19 @@ class Closing(Struct):
 class Liveness:
     """Watches one connection; the sweeper calls `sweep`."""
 
+    __slots__ = (
+        "_announce",
+        "_close",
+        "_jobs",
+        "_moved_at",
+        "_opened_at",
+        "_outbox",
+        "_principal",
+        "_process",
+        "_unsent",
+        "closing",
+    )
+
     def __init__(
         self,
         process: Process,

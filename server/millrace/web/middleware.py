@@ -4,7 +4,7 @@ An endpoint finds who asks as `state.principal`. The page, health and contracts 
 """
 
 import re
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -50,20 +50,23 @@ class GateMiddleware:
             return
         gate: Gate = scope["state"]["process"].gate
         upgrade = scope["type"] == "websocket"
-        with ExitStack() as connection:
-            head = head_of(scope, upgrade=upgrade)
-            try:
-                principal = gate.admit(head, await gate.fetch(head))
-                if upgrade:
-                    connection.enter_context(gate.connected(principal))
-            except MillraceError as error:
-                if upgrade:
-                    await WebSocket(scope, receive, send).send_denial_response(refusal(error, scope))
-                else:
-                    await refusal(error, scope)(scope, receive, send)
-                return
-            scope["state"]["principal"] = principal
+        head = head_of(scope, upgrade=upgrade)
+        try:
+            principal = gate.admit(head, await gate.fetch(head))
+            if upgrade:
+                gate.connect(principal)
+        except MillraceError as error:
+            if upgrade:
+                await WebSocket(scope, receive, send).send_denial_response(refusal(error, scope))
+            else:
+                await refusal(error, scope)(scope, receive, send)
+            return
+        scope["state"]["principal"] = principal
+        try:
             await self._answer(scope, receive, send)
+        finally:
+            if upgrade:
+                gate.disconnect(principal)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have the process answer that has what is asked for: this one, most often."""

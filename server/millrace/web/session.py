@@ -27,6 +27,8 @@ from millrace.wire.trace_context import trace_of
 class Session(SocketSession):
     """One accepted connection, from its first frame to its last."""
 
+    __slots__ = ("_dialect", "_headers", "_negotiated")
+
     def __init__(
         self,
         process: Process,

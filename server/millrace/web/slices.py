@@ -29,6 +29,8 @@ class TooBig(Struct, frozen=True):
 class Slices:
     """Bytes that have come and are not parsed yet. It finds where frames end, and checks nothing but their length."""
 
+    __slots__ = ("_bytes", "_dropped", "_longest", "_payload", "too_big")
+
     def __init__(self, longest: int = sys.maxsize) -> None:
         self.too_big: TooBig | None = None  # the frame that the last slice has an empty one for
         self._longest = longest  # payload of a frame of text, in bytes

@@ -76,6 +76,19 @@ class Frame(Struct):
 class SocketSession(ABC):
     """One accepted connection, from its first frame to its last."""
 
+    __slots__ = (
+        "_close",
+        "_has_lanes",
+        "_jobs",
+        "_liveness",
+        "_outbox",
+        "_principal",
+        "_process",
+        "_read_while_paused",
+        "_refused",
+        "_writer",
+    )
+
     def __init__(self, process: Process, writer: FrameWriter, principal: Principal, show: Show) -> None:
         """`show` says how a run is shown here."""
         self._process = process
@@ -132,11 +145,12 @@ class SocketSession(ABC):
         self._process.sessions.add(self)
         self._greet()
         reading = asyncio.get_running_loop().create_task(self._read(receive))
+        reading.add_done_callback(self._read_to_end)
         try:
-            await asyncio.wait((reading, self._close), return_when=asyncio.FIRST_COMPLETED)
+            closed = await self._close
             if reading.done():
                 reading.result()
-            elif (closed := self._close.result()) is not None:
+            elif closed is not None:
                 raise closed
         finally:
             self._process.sessions.discard(self)
@@ -173,6 +187,10 @@ class SocketSession(ABC):
         """End the session of a peer that is gone, even if frames of it wait to be read (What always holds, 7)."""
         if not self._close.done():
             self._close.set_result(None)
+
+    def _read_to_end(self, _reading: asyncio.Task[None]) -> None:
+        """End the session of a peer that says no more, or of which nothing more can be read; `run` sees why."""
+        self._peer_lost()
 
     def _crashed(self, error: BaseException) -> None:
         """End the session, since what it had to write is lost."""

@@ -22,7 +22,28 @@ from millrace.upstreams.usage import UsageReader, reports
 
 
 class ChatReader:
-    """One answer. `heard` is the number of pieces of text, reasoning, refusals and calls so far."""
+    """One answer. `heard` is the number of pieces of text, reasoning, refusals and calls that it has read."""
+
+    __slots__ = (
+        "_calls",
+        "_context_window",
+        "_model",
+        "_own_fields",
+        "_refusal",
+        "_refusals",
+        "_refused",
+        "_scores",
+        "_service_tier",
+        "_text",
+        "_thought",
+        "_tools",
+        "_usage",
+        "_wants_scores",
+        "_word",
+        "has_scores",
+        "heard",
+        "is_terminated",
+    )
 
     def __init__(
         self,
