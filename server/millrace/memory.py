@@ -16,7 +16,7 @@ from msgspec import Struct
 from millrace.errors import MillraceError
 
 RETRY_MS = 1000
-LOOK_S = 0.02  # for which it is known what is free, while plenty is
+LOOK_S = 0.1  # for which it is known what is free, while plenty is
 PLENTY = 8  # the part of the limit that is
 SHORT = 64 * 1024  # bytes that a request holds; its text has less than a third of them
 

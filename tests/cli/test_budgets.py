@@ -47,3 +47,6 @@ async def test_without_keys_the_one_tenant_has_its_budget_before_it_spends(start
     (line,) = (await run(tmp_path, "budgets", "--config", str(config), "--json")).stdout.splitlines()
     shown = msgspec.json.decode(line)
     assert (shown["tenant"], shown["kind"], Decimal(shown["spent_usd"])) == ("anonymous", "tenant", Decimal(0))
+    key_id = (await run(tmp_path, "keys", "add", "--tenant", "acme")).stdout.split("_")[1]
+    await run(tmp_path, "keys", "revoke", key_id)
+    assert not (await run(tmp_path, "budgets", "--config", str(config), "--json")).stdout, "a revoked key turns auth on"

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from millrace.errors import UpstreamError
 from millrace.types import Usage
-from millrace.upstreams import attempt as attempts
+from millrace.upstreams import attempt as attempts, exchange
 from millrace.upstreams.attempt import HttpUpstream
 from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.connections import Connections
@@ -226,7 +226,7 @@ async def test_a_refused_field_and_a_transient_fault_in_one_call() -> None:
 
 async def test_a_refusal_whose_body_does_not_end_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps its status and costs nothing; it is not waited for like an answer."""
-    monkeypatch.setattr(attempts, "ERROR_BODY_S", 0.05)
+    monkeypatch.setattr(exchange, "ERROR_BODY_S", 0.05)
     said = b'HTTP/1.1 400 No\r\nContent-Length: 100\r\n\r\n{"error":'
     async with scripted_provider(says(said, then=stay)) as provider:
         with pytest.raises(UpstreamError, match="HTTP 400") as raised:

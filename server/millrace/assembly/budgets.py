@@ -114,11 +114,13 @@ def budget_lines(
     Where there are no keys, the one tenant has its budget before it spends, too.
     """
     rules, steps, defaults = rules_of(settings.limits), steps_of(settings.budgets), limits_of(settings.limits)
+    keys = [*keys]
     valid = [key for key in keys if key.revoked_at is None]
     names = {AccountName(AccountKind.KEY, key.principal.tenant, key.principal.key_id): key for key in valid}
     limits = {name: key.principal.limits.with_defaults(defaults) for name, key in names.items()}
     tenants = {key.principal.tenant for key in valid} | {each.name for each in settings.limits.tenants}
-    tenants |= set() if valid else {ANONYMOUS.tenant}
+    if not keys:
+        tenants.add(ANONYMOUS.tenant)
     for name in (*(AccountName(AccountKind.TENANT, tenant) for tenant in sorted(tenants)), *spent, *reserved):
         if name.tenant != EVIDENCE_TENANT and name.kind is not AccountKind.KEY:
             limits.setdefault(name, rules.of(name))

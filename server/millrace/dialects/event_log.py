@@ -131,7 +131,7 @@ class EventLog:
         self.is_broken = False  # it has ended without a terminal: its projection has raised
         self.is_finished = False  # no event will follow
         self._has_scores = response.request.prompt.wants_logprobs
-        # In order: a list of text deltas to be merged, or an event. Seldom much, and nothing of all that is kept.
+        # In order: a list of text deltas to be merged, or an event. Seldom much; only `_wait` may add to it.
         self._waiting: list[Any] = _NOTHING
         self._listeners: tuple[Listener, ...] = ()
         self._untold: int | None = None  # bytes of new events, while it is held

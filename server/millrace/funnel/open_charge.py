@@ -167,7 +167,7 @@ class OpenCharge:
 
     @property
     def outgrows(self) -> bool:
-        """Whether the call has used so much of its booking that more must be booked. Asked ten times a second."""
+        """Whether the call has used so much of its booking that more must be booked. Asked at a sweep."""
         if self.outcome is not Outcome.RUNNING or self.booked_tokens >= self._max_output_tokens:
             return False
         return self._measure() > self.booked_tokens - pricing.BOOKED // 2

@@ -7,7 +7,6 @@ change with every request.
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate, takewhile
 
 from msgspec import Struct
@@ -38,8 +37,12 @@ class Trimmed(Struct, frozen=True, kw_only=True):
 
 async def trimmed(request: Request, prompt: Prompt, budget: int | None, catalog: Catalog) -> Request:
     """Return a request with its prompt trimmed, off the loop if it is long. Raises what `trim` raises."""
-    work = partial(trim, prompt, request.context, budget, catalog.rulers(request.strategy), request.paths.input)
-    work = tokens.known_to(request.tenant)(work)
+    rulers = catalog.rulers(request.strategy)
+
+    def work() -> Trimmed:
+        with tokens.known_to(request.tenant):
+            return trim(prompt, request.context, budget, rulers, request.paths.input)
+
     result = await in_thread_if_long(request.tenant, sum(map(len, request.context)) + prompt.size, work)
     if result.cut_tokens:
         log.get().info("trimmed", id=request.id, cut_tokens=result.cut_tokens, budget=budget)

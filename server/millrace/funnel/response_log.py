@@ -306,7 +306,10 @@ class ResponseLog(Struct, eq=False):
         return self.metered_at is None or now - self.metered_at >= limits.USAGE_EVERY_S
 
     def meter_soon(self, progress: Callable[[], Statement]) -> None:
-        """Send what it has used and cost so far, in one write with the next text. Asked again before that, at once."""
+        """Send what it has used and cost so far, in one write with the next text.
+
+        At once if there was none yet, or if it is asked again before there is more.
+        """
         if self._progress is None and self.first_text_at is not None:
             self._progress = progress
         else:
@@ -319,7 +322,7 @@ class ResponseLog(Struct, eq=False):
         except EXITS:
             raise
         except BaseException as error:
-            self._progress = None
+            self._progress, self.meter_due_at = None, self.clock() + limits.USAGE_EVERY_S
             log.get().error("cost not shown", id=self.id, exc_info=error)
 
     def meter(self, statement: Statement) -> None:

@@ -21,8 +21,6 @@ from millrace.runs.sweeper import Rounds, call_each
 from millrace.types import Request, Status
 from millrace.wire import limits
 
-LOOK_BEATS = 16  # in which all that runs has had its turn
-
 
 class Runs:
     """The runs of this process, by response id."""
@@ -30,12 +28,12 @@ class Runs:
     def __init__(self, funnel: Funnels, clock: Clock, wall: Clock, *, kept_bytes: int) -> None:
         self.kept = Kept(kept_bytes, self._forget_repeat)
         self._count = self.kept.count  # one method for all runs, not one for each
-        self._rounds: Rounds[Run] = Rounds(LOOK_BEATS)
+        self._rounds: Rounds[Run] = Rounds()
         self._funnel = funnel
         self._clock = clock
         self._wall = wall
         self._live: dict[str, Run] = {}
-        self._limited: set[Run] = set()  # in their time or their cost
+        self._limited: dict[Run, None] = {}  # in their time or their cost, the oldest first
         self._repeats: dict[tuple[str, str, str], tuple[Repeat, Run]] = {}
         self.on_end: Callable[[Run], None] = lambda _: None
 
@@ -65,7 +63,7 @@ class Runs:
         run = Run(request, self._clock, int(self._wall()), self._count, held and held.move())
         run.admitted = admission
         if request.deadline_at is not None or (admission is not None and admission.limits_cost):
-            self._limited.add(run)
+            self._limited[run] = None
         run.start(self._lead(run, admission, cancelled=cancelled), partial(self._on_task_done, run, admission, repeat))
         self._live[request.id] = run
         if repeat is not None:
@@ -100,7 +98,7 @@ class Runs:
             if not run.is_over:
                 run.set_phase(Phase.ENDED)
             del self._live[run.request.id]
-            self._limited.discard(run)
+            self._limited.pop(run, None)
             if run.response.ended is None or run.was_abandoned:
                 self._forget_repeat(run, repeat)  # whoever asks again wants an answer
                 repeat = None
@@ -148,7 +146,8 @@ class Runs:
     def sweep(self, now: float) -> None:
         """Halt what is past its deadline or its budget, cancel what nobody came back for, forget what has ended.
 
-        All are looked at in turn, for what they hold and who listens; what has a limit, at each beat for that.
+        What has a limit is looked at for that at each beat; all are in turn, for what they hold, who listens, and what
+        is booked for them.
         """
         call_each(tuple(self._limited), lambda run: self._end_if_due(run, now))
         call_each(self._rounds.next(self._live.values()), lambda run: self._look(run, now))

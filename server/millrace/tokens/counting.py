@@ -67,7 +67,7 @@ _known = _Known(MOST_KNOWN)
 
 @contextmanager
 def known_to(tenant: str) -> Iterator[None]:
-    """Keep the counts that are made here for this tenant, and use those that it has had. Decorates functions, too."""
+    """Keep the counts that are made here for this tenant, and use those that it has had."""
     before = _tenant.set(tenant)
     try:
         yield

@@ -175,7 +175,7 @@ class HttpAttempt:
         self.notes: tuple[str, ...] = ()  # how the call differs from what was asked
         self.retried_after = ""  # why it was tried once more; empty if it was not, or for a stale connection
         self._may_retry = True
-        self._refused = b""  # the body of an error response, if it is read already
+        self._refused: bytes | None = None  # the body of an error response, once it is read
         self._call = call
         self._sent_tier = call.service_tier
         self.task: asyncio.Task[None] = loop.create_task(self._run())
@@ -331,7 +331,7 @@ class HttpAttempt:
             if response.status in ACCEPTED:
                 self._learn(changes)
                 return response
-            refusal = self._refused or await error_body(response)
+            refusal = await error_body(response) if self._refused is None else self._refused
             wanted = None
             if response.status in REFUSED_FIELD:
                 wanted = self._upstream.api.change_for(refusal.decode("utf-8", "replace"), sent)
@@ -360,7 +360,6 @@ class HttpAttempt:
         asked again. Nor is one that is silent: it may still work on the first try, so both would be billed. With
         `Call.once` only a stale connection is tried again.
         """
-        self._refused = b""
         try:
             response = await self._upstream.post(self._call, body, self, new=False)
         except FAULTS as error:
@@ -383,7 +382,7 @@ class HttpAttempt:
         self.notes += self._retry_notes
         await asyncio.sleep(0 if is_stale else RETRY_S * (1 + random.random()))
         self.sent = self.is_reused = False
-        self._refused = b""
+        self._refused = None
         return await self._upstream.post(self._call, body, self, new=True)
 
     @property

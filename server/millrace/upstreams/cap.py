@@ -70,7 +70,7 @@ class OutputCap:
             fitting = whole[:end] + self._counted(whole[end:])
             self.uncounted, self.free_bytes = [], self._left
         fitting = fitting[len(before) :]
-        self.is_passed = len(fitting) < len(text)
+        self.is_passed |= len(fitting) < len(text)
         return fitting
 
     def _counted(self, text: str) -> str:

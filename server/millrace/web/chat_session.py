@@ -34,6 +34,8 @@ MAX_REASON = 120  # bytes of the reason of a close, which has room for 123 (RFC 
 class ChatSession(SocketSession):
     """One accepted connection, from its first frame to its last. A chat is a lane."""
 
+    __slots__ = ("_codecs", "_earlier", "_headers")
+
     def __init__(
         self,
         process: Process,
