@@ -6,6 +6,7 @@ Each runs in a network namespace of its own, which has the loopback interface al
 
 import argparse
 import asyncio
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ def main() -> int:
     arguments = parser.parse_args()
     console = Console(markup=False, highlight=False, soft_wrap=True)
     if arguments.here:
+        # Whoever starts this in the background may have it ignore Ctrl-C, which the agents would inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return here(arguments.here, arguments.keep, console)
     if reason := missing():
         sys.exit(reason)
