@@ -18,7 +18,9 @@ def chain_of(model: Model, request: Request, catalog: Catalog) -> Iterator[Model
         chain = [other for other in chain if other is not catalog.large]
     if model is catalog.large and request.strategy is Strategy.AUTO and catalog.small not in chain:
         chain.append(catalog.small)
-    return (other for other in chain if may_stand_in(other, model, request)) if chain else iter(())
+    if not chain:
+        return iter(())  # as most often; the other one is kept while the call runs, with all that it refers to
+    return (other for other in chain if may_stand_in(other, model, request))
 
 
 def may_stand_in(other: Model, model: Model, request: Request) -> bool:

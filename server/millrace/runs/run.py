@@ -103,10 +103,8 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes that it keeps, about. A listener that comes later in another dialect adds to them."""
-        size = RUN_SIZE + self.response.size + self.asked_bytes
-        for _, projection in self._projections:
-            size += projection.event_log.size
-        return size
+        shown = sum([projection.event_log.size for _, projection in self._projections])
+        return RUN_SIZE + self.response.size + self.asked_bytes + shown
 
     @property
     def has_answer(self) -> bool:

@@ -47,7 +47,7 @@ CLOSE_TIMEOUT_S = 1.0  # how long a peer may take to read the close frame and wh
 
 # Of what uvicorn's class sets: with these in slots the rest of it has no table of its own (over 30 names have), which
 # takes a kilobyte for each connection, and three reads of cold memory for each token.
-_OFTEN_READ = (
+_INHERITED = (
     "close_sent",
     "close_timer",
     "conn",
@@ -76,7 +76,7 @@ class BatchingWebSocket(WebSocketsSansIOProtocol):
     """One connection. It calls `on_pause` when too much is unsent, then `on_resume` when the peer has taken it."""
 
     __slots__ = (
-        *_OFTEN_READ,
+        *_INHERITED,
         "_came_at",
         "_controls",
         "_fragment_bytes",
