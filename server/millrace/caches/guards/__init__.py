@@ -3,7 +3,8 @@
 from millrace.caches.guards.judgement import Judgement, Objection, agree, judge
 from millrace.caches.guards.pairing import Pair, Pairing
 from millrace.caches.guards.question import Question
-from millrace.caches.guards.rules import RULES, Kind, Rule
+from millrace.caches.guards.rule import Kind, Rule
+from millrace.caches.guards.rules import RULES
 from millrace.caches.guards.words import Word
 
 __all__ = [

@@ -2,10 +2,12 @@
 
 from msgspec import Struct
 
-from millrace.caches.guards.checks import Said
 from millrace.caches.guards.pairing import Pairing, pair
 from millrace.caches.guards.question import Question
-from millrace.caches.guards.rules import TEXT_RULES, WORD_RULES, Kind, Rule
+from millrace.caches.guards.rule import Kind, Rule
+from millrace.caches.guards.said import Said
+from millrace.caches.guards.text_rules import TEXT_RULES
+from millrace.caches.guards.word_rules import WORD_RULES
 from millrace.caches.guards.words import listed, spelled
 
 

@@ -21,7 +21,10 @@ _FACES = "🙂😊😀😃😄🙏"
 _SMILE = re.compile(rf"(?:(?<=[.?!])|(?<=thanks)|(?<=thank you))\s*(?:[:;]-?\)|[{_FACES}])+\s*$", re.IGNORECASE)
 _SMILE_ENDS = (")", *_FACES)
 _BOLD = re.compile(r"\s*(\*\*|__|#+\s)(?!\s)(.*?)(\*\*|__)?\s*$")
+_SIGN_NAMED = r"\b(?:operator|symbol|sign|character|mark)\s+\W$|\b(?:method|function|call)\s+\w+!$"
 _PLAIN = re.compile(r"[A-Za-z0-9\s',]*[?.!]*")  # texts that have no sign at all, if no digit is before an apostrophe
+# What may be a sign in a text that looks plain: f'(0), 5!, the operator !
+_MAY_BE_SIGN = re.compile(rf"\b[A-Za-z0-9]'(?!\w)|\d!(?!!)|{_SIGN_NAMED}", re.IGNORECASE)
 _SIGN = re.compile(r"[^\w\s]|[_²³¹⁰-₟¼-¾⅐-↋]")
 _BY_NUMBERS = frozenset("$€£¥₹%°")  # units, which are compared with the numbers
 _ENDS = frozenset(".?!")
@@ -39,13 +42,26 @@ _INSIDE = re.compile(r"\w+|\S")
 
 # A piece of text that is or may be code: letter case counts in it.
 _CHUNK = re.compile(r"[^\s,;()\[\]{}\"'`?!]+")
-_JOINED = re.compile(r"\w[._/\\:@#=]+\w|^[-/.~@#$\\]+\w")
+_JOINED = re.compile(r"\w[._/\\:@#=]+\w|^[-/.~@#$\\%+:]+\w|^[a-z]\+\w+$")
 _MIXED = re.compile(r"\d[A-Za-z]|[A-Za-z]\d|[a-z][A-Z]")
 _UNIT = re.compile(r"\d\s?((?:[kKMGT]i?[bB](?:it|yte)?(?:ps)?|[mM](?:Wh?|w|V|A|g|m|Hz))(?:/s)?)\b", re.ASCII)
 _AS_UNIT = "unit "  # before the key of a unit
 _NO_IDENTIFIER = frozenset({"a", "i"})
+# What comes before a letter as such: "the I flag".
+_BEFORE_LETTER = frozenset({"the", "flag", "option", "key", "letter", "command", "symbol"})
+# What a capital letter follows even where nobody else writes one: vitamin C.
+_LETTERED = re.compile(
+    r"\b(?:vitamin|hepatitis|plan|type|group|grade|appendix|section|exhibit|schedule)s?\s+$", re.IGNORECASE
+)
 
 _QUOTATION = re.compile(r"\"([^\"]+)\"|`([^`]+)`|(?<!\w)'([^']+)'(?!\w)")
+_NAMES_SIGN = re.compile(_SIGN_NAMED, re.IGNORECASE)
+_LINED = re.compile(
+    r"\b(?:poems?|haikus?|limericks?|sonnets?|verses?|stanzas?|lyrics|rhymes?|lines?|lists?|csv|tsv|tables?|format|address"
+    r"|markdown|render)\b",
+    re.IGNORECASE,
+)
+_OPENS_QUOTE = re.compile(r"(?<!\w)'")
 _PASTED = re.compile(r":\s+(\S.*)|:\n(.*)", re.DOTALL)
 _ASKS = re.compile(
     r"\?\s*$|^\W*(?:how|why|what|when|where|who|which|can|could|is|are|do|does|did|should|will)\b", re.IGNORECASE
@@ -58,7 +74,9 @@ class Marks(Struct, frozen=True):
 
     text: str  # with plain quotes and dashes, no invisible characters
     signs: tuple[str, ...]  # in order; a bracket with the word inside it
-    indents: tuple[int, ...]  # blanks before each line, if any has some
+    indents: tuple[int, ...]  # blanks before each line, if any has some, and how many lines have tabs inside
+    lines: tuple[int, ...]  # the words of each line that is not blank, where lines are what is asked about
+    about_text: bool  # it asks about words, tone or another property of a text
     identifiers: dict[str, str]  # lower case -> as written, of pieces that may be code
     quoted: tuple[str, ...]  # quotations and code spans
     pasted: str  # the text after a colon, or what follows a question about a text
@@ -80,8 +98,10 @@ def read(text: str, *, about_text: bool) -> Marks:
     )
     return Marks(
         text=text,
-        signs=() if _PLAIN.fullmatch(text) else tuple(_signs(text)),
+        signs=() if _PLAIN.fullmatch(text) and not _MAY_BE_SIGN.search(text) else tuple(_signs(text)),
         indents=_indents(text) if "\n" in text else (),
+        lines=_lines(text) if "\n" in text else (),
+        about_text=about_text,
         identifiers=_identifiers(text),
         quoted=quoted,
         pasted=_pasted(text, about_text=about_text),
@@ -93,6 +113,7 @@ def _signs(text: str) -> list[str]:
     found: list[str] = []
     quotes = 0
     plain_brackets = _plain_brackets(text) if "(" in text else frozenset()
+    named = _NAMES_SIGN.search(text)
     body = len(text.rstrip(" .?!"))
     for match in _SIGN.finditer(text):
         sign, at = match[0], match.start()
@@ -102,11 +123,12 @@ def _signs(text: str) -> list[str]:
             quotes += 1
             harmless = not before.isdigit() or quotes % 2 == 0
         elif at >= body:
-            harmless = True
+            harmless = not ((sign == "!" and before.isdigit() and after != "!") or (named and at == len(text) - 1))
         elif sign in _ENDS or sign in _PAUSES:
             harmless = _ends_clause(text, at, before, after)
         elif sign == "'":
             harmless = not before.isdigit() and (before.isalpha() or after.isalnum() or before in '.?!,"')
+            harmless = harmless and not _is_prime(text, at, before, after)
         elif sign == "-":
             harmless = _joins_words(text, at, before, after)
         elif sign in _BY_NUMBERS:
@@ -118,6 +140,12 @@ def _signs(text: str) -> list[str]:
         if not harmless:
             found.append(sign + _inside(text, at) if sign in _OPENING or sign in _CLOSING else sign)
     return found
+
+
+def _is_prime(text: str, at: int, before: str, after: str) -> bool:
+    """Whether an apostrophe stands behind a variable, as in f'(x)."""
+    alone = before.isalpha() and not after.isalnum() and not text[at - 2 : at - 1].isalnum()
+    return alone and not _OPENS_QUOTE.search(text, 0, at)
 
 
 def _ends_clause(text: str, at: int, before: str, after: str) -> bool:
@@ -176,14 +204,27 @@ def _inside(text: str, at: int) -> str:
 
 
 def _indents(text: str) -> tuple[int, ...]:
-    lines = [line.expandtabs(4) for line in text.split("\n") if line.strip()]
-    indents = tuple(len(line) - len(line.lstrip()) for line in lines)
-    return indents if any(indents) else ()
+    lines = [line for line in text.split("\n") if line.strip()]
+    indents = tuple(_indent(line) for line in lines)
+    tabs = sum("\t" in line.strip() for line in lines)
+    return (*indents, tabs) if any(indents) or tabs else ()
+
+
+def _lines(text: str) -> tuple[int, ...]:
+    return tuple(len(line.split()) for line in text.split("\n") if line.strip()) if _LINED.search(text) else ()
+
+
+def _indent(line: str) -> int:
+    """Return how many blanks a line begins with; below 0 if a tab is among them, which counts as four."""
+    blank = line[: len(line) - len(line.lstrip())]
+    return -len(blank.expandtabs(4)) if "\t" in blank else len(blank)
 
 
 def _identifiers(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
+    previous = ""
     for chunk in _CHUNK.findall(text):
+        before, previous = previous, chunk
         piece = chunk.rstrip(".:")
         if len(piece) > 1 and piece.isalpha() and piece.islower():  # as nearly all are
             continue
@@ -191,11 +232,15 @@ def _identifiers(text: str) -> dict[str, str]:
         if lower == piece and not (_JOINED.search(piece) or len(piece) == 1):
             if not piece.isalpha():
                 found.setdefault(lower, piece)
-        elif _JOINED.search(piece) or _MIXED.search(piece) or (len(piece) == 1 and lower not in _NO_IDENTIFIER):
+        elif _JOINED.search(piece) or _MIXED.search(piece) or _is_letter(piece, before):
             found.setdefault(lower, piece)
     for unit in _UNIT.findall(text):
         found[f"{_AS_UNIT}{unit.lower()}"] = unit.replace("k", "K")
     return found
+
+
+def _is_letter(piece: str, before: str) -> bool:
+    return len(piece) == 1 and (piece.lower() not in _NO_IDENTIFIER or before.lower() in _BEFORE_LETTER)
 
 
 def identifiers_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
@@ -217,14 +262,24 @@ def case_differs(a: Marks, b: Marks) -> tuple[str, str] | None:
         if lower.startswith(_AS_UNIT):
             if not ((left.islower() or right.islower()) and "b" in lower):  # "64 gb" are GB
                 return left, right
+        elif len(left) == 1 and left.isalpha():
+            if _letters_differ(a, b, left, right):
+                return left, right
         elif _is_other(left, right, casual=a.is_lower or b.is_lower):
             return left, right
     return None
 
 
+def _letters_differ(a: Marks, b: Marks, left: str, right: str) -> bool:
+    """Whether a letter is another one in the other case: not where one text has no capital, and the other has more."""
+    if not (a.is_lower or b.is_lower):
+        return True
+    text, letter = (b.text, right) if a.is_lower else (a.text, left)
+    alone = sum(each.isupper() for each in text) == text.count(letter)
+    return alone and not (letter.isascii() and _LETTERED.search(text, 0, text.index(letter)))
+
+
 def _is_other(left: str, right: str, *, casual: bool) -> bool:
-    if len(left) == 1:
-        return not casual
     if _JOINED.search(left):
         return left[1:] != right[1:] or not left[0].isalpha()
     if left[1:] == right[1:] or left.upper() == right or right.upper() == left:
@@ -249,13 +304,22 @@ def quotes_differ(a: Marks, b: Marks) -> tuple[str, str] | None:
         return a.pasted, b.pasted
     if len(a.quoted) == len(b.quoted) and a.quoted:
         return next(
-            ((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if x.rstrip(".,?! ") != y.rstrip(".,?! ")), None
+            ((x, y) for x, y in zip(a.quoted, b.quoted, strict=True) if not _same_quote(x, y, exact=a.about_text)), None
         )
     for one, other in ((a, b), (b, a)):
         for quote in one.quoted:
             if not re.search(rf"(?<!\w){re.escape(quote.rstrip('.,?! '))}(?!\w)", other.text):
                 return (quote, "") if one is a else ("", quote)
     return None
+
+
+def _same_quote(left: str, right: str, *, exact: bool) -> bool:
+    """Whether two quotations are equal, but for a mark at the end of one, if the question is not about a text."""
+    left, right = left.removesuffix(","), right.removesuffix(",")
+    if left == right:
+        return True
+    one, other = left.rstrip(".?!"), right.rstrip(".?!")
+    return not exact and one == other and bool(one) and one in (left, right)
 
 
 def _final(pasted: str) -> str:

@@ -52,7 +52,7 @@ class Question(Struct, frozen=True):
         tokens = questions.read(polite).split()
         while tokens and tokens[-1] in _STOPS:
             tokens.pop()
-        content, negations, trailing = _content(tokens)
+        content, negations, trailing = _content(tokens, is_told=_is_told(polite.split()))
         if text != text.lower() and words.case_tells(text):
             content = _marked_plain(content, plain)
         strong = any(not STRONG_WORDING.isdisjoint(word.lemmas) for word in content) or _quotes_words(plain)
@@ -105,7 +105,7 @@ _CONJUNCTIONS = {"and": "and", "or": "or", "vs": "vs", "versus": "vs"}
 STRONG_WORDING = listed(
     "translate translation spell spelling pronounce pronunciation rhyme synonym antonym conjugate plural rephrase "
     "paraphrase proofread etymology acronym abbreviation letter syllable verb noun adjective sentiment tone capitalize "
-    "capitalization punctuation caption lowercase uppercase grammatical grammatically grammar"
+    "capitalization punctuate punctuation caption lowercase uppercase grammatical grammatically grammar"
 )
 _WEAK_WORDING = listed(
     "mean meaning define definition word phrase sentence stand message review correct paragraph quote"
@@ -140,7 +140,15 @@ _SELDOM = 3  # if fewer than one word in so many is known, a text is not English
 _FEW = 2  # words: so many foreign ones decide; a text of no more does not show its language
 
 
-def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...], tuple[str, ...]]:
+def _is_told(asked: list[str]) -> bool:
+    """Whether a text says how something is or was done: "explain how doctors treated it", of which `how` remains."""
+    at = asked.index("how") + 1 if "how" in asked[:2] else len(asked)
+    return at < len(asked) and _is_content(asked[at]) and _HELPING.isdisjoint(asked)
+
+
+def _content(
+    tokens: list[str], *, is_told: bool = False
+) -> tuple[tuple[Word, ...], tuple[Negation, ...], tuple[str, ...]]:
     """Return the content words, the negations, and the function words after the last content word."""
     content: list[Word] = []
     negations: list[Negation] = []
@@ -166,7 +174,7 @@ def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...],
         article = _ARTICLES.get(token, article)
         joint = _CONJUNCTIONS.get(token, joint)
         lead += _leading(token, before)
-        be, helped = be or token in _BE, helped or token in _HELPING
+        be, helped = be or token in _BE, helped or (token in _HELPING and not (is_told and token == _HOW))
         if token in CLAUSES or token in _STOPS or token in _CONJUNCTIONS:
             be = be and token in _CONJUNCTIONS
             helped = helped and token in _CONJUNCTIONS
@@ -179,6 +187,7 @@ def _content(tokens: list[str]) -> tuple[tuple[Word, ...], tuple[Negation, ...],
 
 
 _BE = listed("is are was were am be been being get gets got")
+_HOW = "?how"
 _HELPING = _BE | listed("do does did has have had can could may might will would shall should must ?how ?way ?want ?if")
 _OWNERS = listed("my your our their his her its 's this that these those some any")
 

@@ -122,7 +122,7 @@ _FRAMES = grouped(
          r"(?: takes?)?", "?long does"),
         (r"how much(?= \w)(?! (?:is|are|was|do|does|did|can|could|will|would|should|it|time)\b)", "?much"),
         (r"how often|how frequently|how many times (?:a|per|each|every)(?= (?:day|week|month|year)\b)", "?often"),
-        (r"how many times", "?times"),
+        (r"how many times|(?:\?many|(?:the )?number of) times", "?times"),
         *(
             row
             for noun, adjective, loose in (

@@ -204,9 +204,10 @@ _IRREGULAR = _PASTS | {"lying": "lie", "lies": "lie"} | _PLURALS
 _NO_ENDING = re.compile(r"(?:ss|us|is|ics|eed)$")
 _NOT_INFLECTED = listed(
     "news glasses goods customs arms series species clothes always perhaps anything something nothing everything "
-    "woods contents damages manners means dues shorts jeans looks forces spirits greens brains ashes arts savings "
-    "drawers trunks blues premises quarters grounds remains sometimes whereas besides odds stairs tights papers "
-    "morning evening during wedding ceiling spring string king ring thing wing sing bring hundred sacred naked wicked"
+    "spectacles braces woods contents damages manners means dues shorts jeans looks forces spirits greens brains "
+    "ashes arts savings drawers trunks blues premises quarters grounds remains sometimes whereas besides odds stairs "
+    "tights papers morning evening during wedding ceiling spring string king ring thing wing sing bring hundred "
+    "sacred naked wicked"
 )
 _NOT_IZE = (
     "rais|prais|apprais|promis|compromis|premis|demis|exercis|excis|precis|concis|advis|devis|revis|supervis|televis"

@@ -1,150 +1,18 @@
-"""What each rule of the table looks for. A check returns the words of both sides that it objects to, or None."""
+"""What each rule looks for in the words of two texts. A check returns those that it objects to, or None."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from millrace.caches.guards import marks, numbers, order, polarity, questions
+from millrace.caches.guards import order, polarity, questions
 from millrace.caches.guards.pairing import FORM, NUMBER_DIFFERS, SENSE, SHORT, TYPO, Pairing
-from millrace.caches.guards.question import COMMAND, KEYWORDS, STRONG_WORDING, Question, verbatim_differs
+from millrace.caches.guards.question import COMMAND, KEYWORDS, STRONG_WORDING, Question
+from millrace.caches.guards.said import NOTHING, Said, only, turned
 from millrace.caches.guards.siblings import siblings
+from millrace.caches.guards.text_checks import kind_of
 from millrace.caches.guards.vocabulary import alike as alike_in_spelling
-from millrace.caches.guards.words import NUMBER, Word, inflection, listed
+from millrace.caches.guards.words import NUMBER, Word, inflection, listed, number_differs
 
-Said = tuple[str, str]  # the words of the left and the right text; empty where none are named
-_NOTHING = ("", "")
-
-
-# Hard, from the texts alone.
-
-
-def language(a: Question, b: Question) -> Said | None:
-    """Compare the wording of texts in languages that the rules do not know."""
-    foreign = (a.verbatim is not None and not a.is_code) or (b.verbatim is not None and not b.is_code)
-    return _NOTHING if foreign and verbatim_differs(a, b) else None
-
-
-def code(a: Question, b: Question) -> Said | None:
-    """Compare code, token by token and with its indentation."""
-    return _NOTHING if (a.is_code or b.is_code) and verbatim_differs(a, b) else None
-
-
-def nothing_to_compare(a: Question, b: Question) -> Said | None:
-    """Refuse texts without a content word, unless they are equal."""
-    return None if (a.words and b.words) or a.plain == b.plain else _NOTHING
-
-
-def signs(a: Question, b: Question) -> Said | None:
-    """Compare all that is neither letter nor digit nor blank, but for harmless marks."""
-    left, right = a.marks.signs, b.marks.signs
-    return None if left == right else _only(left, right)
-
-
-def indentation(a: Question, b: Question) -> Said | None:
-    """Compare the blanks before lines."""
-    return None if a.marks.indents == b.marks.indents else _NOTHING
-
-
-def letter_case(a: Question, b: Question) -> Said | None:
-    """Compare the letter case of identifiers, options and units."""
-    return marks.case_differs(a.marks, b.marks)
-
-
-def identifier(a: Question, b: Question) -> Said | None:
-    """Compare paths, addresses and dotted names."""
-    return marks.identifiers_differ(a.marks, b.marks)
-
-
-def quoted(a: Question, b: Question) -> Said | None:
-    """Compare quotations, and the text that is pasted behind a colon."""
-    return marks.quotes_differ(a.marks, b.marks)
-
-
-def number(a: Question, b: Question) -> Said | None:
-    """Compare the numbers, whatever their order, which is `word_order`'s."""
-    return numbers.differ(a.numbers, b.numbers)
-
-
-def unit(a: Question, b: Question) -> Said | None:
-    """Compare the units behind numbers."""
-    return _only(a.units, b.units) if a.units and b.units and sorted(a.units) != sorted(b.units) else None
-
-
-def negation(a: Question, b: Question) -> Said | None:
-    """Compare the negations: how many, of what, and where."""
-    return _NOTHING if polarity.differ(a.negations, b.negations, clauses=a.clauses or b.clauses) else None
-
-
-def question_class(a: Question, b: Question) -> Said | None:
-    """Compare the question words."""
-    if questions.kinds_differ(a.kind, b.kind):
-        return _kind(a), _kind(b)
-    left, right = _later(a), _later(b)
-    return (" ".join(left), " ".join(right)) if left and right and left != right else None
-
-
-_LATER = frozenset({"how", "why", "when", "where", "many", "long"})  # a later "what" or "who" may be relative
-
-
-def _later(question: Question) -> list[str]:
-    return sorted(kind for kind in question.kinds[1:] if kind in _LATER)
-
-
-def _kind(question: Question) -> str:
-    return question.kind.rstrip("~")
-
-
-def modality(a: Question, b: Question) -> Said | None:
-    """Compare the modal verbs."""
-    if not questions.modals_differ(a.modals, b.modals):
-        return None
-    return " ".join(sorted(a.modals)), " ".join(sorted(b.modals))
-
-
-def person(a: Question, b: Question) -> Said | None:
-    """Compare who is asked about."""
-    of_business = any(not questions.BUSINESS.isdisjoint(word.lemmas) for word in a.words)
-    return _NOTHING if questions.persons_differ(a.persons, b.persons, of_business=of_business) else None
-
-
-def tense(a: Question, b: Question) -> Said | None:
-    """Compare the tenses."""
-    if "past" in {a.tense, b.tense} and a.tense != b.tense:
-        return (a.tense, b.tense) if a.tense and b.tense else None
-    return None
-
-
-def be_or_have(a: Question, b: Question) -> Said | None:
-    """Tell "is" from "has", as the only verb."""
-    return (
-        ("be", "have")
-        if a.verbs == {"be"} and b.verbs == {"have"}
-        else (("have", "be") if a.verbs == {"have"} and b.verbs == {"be"} else None)
-    )
-
-
-_SCALE = listed("all every each some any only both many much most few several half either neither no")
-_MILD = frozenset({"some", "any"})  # asked for or left out, they make little difference
-
-
-def quantifier(a: Question, b: Question) -> Said | None:
-    """Compare "all", "some", "few" and the like."""
-    left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
-    if set(left) | set(right) <= _MILD:
-        return None
-    return (
-        _only(left, right)
-        if left and right and Counter(left) != Counter(right)
-        else (("only", "") if "only" in left and not right else ("", "only") if "only" in right and not left else None)
-    )
-
-
-def conjunction(a: Question, b: Question) -> Said | None:
-    """Tell "and" from "or"."""
-    left, right = ({"and", "or"} & set(side.quantifiers) for side in (a, b))
-    return (" ".join(left), " ".join(right)) if left and right and left != right else None
-
-
-# Hard, from the words that the texts share and those that they do not.
+# Hard.
 
 
 def opposites(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -152,7 +20,7 @@ def opposites(a: Question, b: Question, pairing: Pairing) -> Said | None:
     found = _first(
         (x.text, y.text) for x in pairing.rest[0] for y in pairing.rest[1] if polarity.opposite(x.text, y.text)
     )
-    return found or _particle(pairing.rest[0], b.words) or _turned(_particle(pairing.rest[1], a.words))
+    return found or _particle(pairing.rest[0], b.words) or turned(_particle(pairing.rest[1], a.words))
 
 
 _PARTICLES = {"off": "on", "on": "off", "out": "in", "in": "out", "up": "down", "down": "up", "over": "under"}
@@ -162,10 +30,6 @@ def _particle(words: Iterable[Word], others: Iterable[Word]) -> Said | None:
     """Find "off" against "on" before a word of the other text."""
     leads = {lead for word in others for lead in word.lead}
     return _first((word.text, _PARTICLES[word.text]) for word in words if _PARTICLES.get(word.text) in leads)
-
-
-def _turned(said: Said | None) -> Said | None:
-    return None if said is None else (said[1], said[0])
 
 
 def reversing(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
@@ -195,6 +59,17 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 _PLACES = listed("city state county river lake bay island university college airport province republic")
 
 
+_NEWER = listed("new san saint papua equatorial upper lower")  # what the name of another place begins with
+_AS_UNITS = listed("metre gram litre hour second celsius fahrenheit")  # as which m, g and so on are read after a number
+
+
+def _after_number(before: Word | None, word: Word, other: Question) -> bool:
+    """Whether a letter or unit follows a number that the other text has bare: an iPhone 4s is no iPhone 4."""
+    if before is None or not before.text.startswith(NUMBER):
+        return False
+    return (len(word.text) == 1 and word.text.isalpha()) or (word.text in _AS_UNITS and not other.units)
+
+
 # What follows the name of a product, or its number.
 _MODELS = listed("pro plus max mini ultra lite turbo slim air zero premium")
 
@@ -208,6 +83,9 @@ def longer_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
             around += [side[at + 1]] if at + 1 < len(side) and not (side[at + 1].lead or side[at + 1].article) else []
             before = side[at - 1] if at and not word.lead and not word.article else None
             is_model = before is not None and (before.named or not before.common) and word.text in _MODELS
+            is_new = word.text in _NEWER and word.named and at + 1 < len(side) and side[at + 1].named
+            if is_new or _after_number(before, word, b if side is a.words else a):
+                return (word.text, "") if side is a.words else ("", word.text)
             is_place = word.text in _PLACES and any(not x.common and not x.text.startswith(NUMBER) for x in around)
             if is_model or is_place:
                 return (word.text, "") if side is a.words else ("", word.text)
@@ -234,6 +112,20 @@ def alike(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     return _first(
         (x.text, y.text) for x, y in pairing.replaced if x.common and y.common and alike_in_spelling(x.text, y.text)
     )
+
+
+# Words that with a capital are something else: a product, a country, a test, a type of a programming language.
+_ALSO_NAMES = listed(
+    "windows pages teams word numbers access outlook slack zoom signal echo edge notion square discord switch steam "
+    "turkey china polish nice bath reading mobile cork chad jordan march may lent mercury rust swift go dart ruby "
+    "amber apple amazon shell target gap oracle aids sat act pet cat job set map string number boolean object array "
+    "optional long char integer symbol record date"
+)
+
+
+def word_or_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Tell China from china, where one text writes a name and the other would."""
+    return _first(said for said in _capitals(a, b, pairing) if said[0] in _ALSO_NAMES)
 
 
 def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
@@ -280,6 +172,14 @@ def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
     return None if x in _NEVER_TOPICS and y in _NEVER_TOPICS and "grammar" not in a.plain else (x, y)
 
 
+# The past of one verb, which is a verb of its own too: who founds a company has not found it.
+_OTHER_VERBS = listed("found fell lay saw wound ground felt bit rose spoke bore bound stole")
+# Things that are named after what is done: a park is no parking.
+_THINGS = listed(
+    "parking lighting bedding housing dressing bearing filling filing siding lining stuffing flooring booking"
+)
+
+
 def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
     """Boring is not bored; and who owned it is not who owns it."""
     for pair in pairing.pairs:
@@ -288,7 +188,19 @@ def form(a: Question, b: Question, pairing: Pairing) -> Said | None:
             forms = {inflection(x.text), inflection(y.text)}
             if forms == {"ing", "past"} or (x.past != y.past and "past" in forms and a.tense != b.tense):
                 return x.text, y.text
+            if _is_other_verb(x) or _is_other_verb(y) or _is_thing(x, y) or _is_thing(y, x):
+                return x.text, y.text
     return None
+
+
+def _is_other_verb(word: Word) -> bool:
+    return word.text in _OTHER_VERBS and not (word.past or word.passive or "have" in word.lead)
+
+
+def _is_thing(word: Word, other: Word) -> bool:
+    if word.text not in _THINGS:
+        return False
+    return other.article in {"a", "an"} or bool(number_differs(other.text, word.text.removesuffix("ing")))
 
 
 def bare_question(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -424,7 +336,7 @@ def ending(a: Question, b: Question, _pairing: Pairing) -> Said | None:
 
 def frame(a: Question, b: Question, _pairing: Pairing) -> Said | None:
     """Find question words that may ask for the same."""
-    return None if a.kind == b.kind or questions.kinds_differ(a.kind, b.kind) is None else (_kind(a), _kind(b))
+    return None if a.kind == b.kind or questions.kinds_differ(a.kind, b.kind) is None else (kind_of(a), kind_of(b))
 
 
 def loose_modality(a: Question, b: Question, _pairing: Pairing) -> Said | None:
@@ -435,7 +347,7 @@ def loose_modality(a: Question, b: Question, _pairing: Pairing) -> Said | None:
 
 def anybody(a: Question, b: Question, _pairing: Pairing) -> Said | None:
     """Find "you" for "I"."""
-    return None if questions.persons_differ(a.persons, b.persons, of_business=False) is None else _NOTHING
+    return None if questions.persons_differ(a.persons, b.persons, of_business=False) is None else NOTHING
 
 
 def tense_unclear(a: Question, b: Question, _pairing: Pairing) -> Said | None:
@@ -445,8 +357,12 @@ def tense_unclear(a: Question, b: Question, _pairing: Pairing) -> Said | None:
 
 def capital(a: Question, b: Question, pairing: Pairing) -> Said | None:
     """Find a word that only one text writes as a name."""
+    return _first(_capitals(a, b, pairing))
+
+
+def _capitals(a: Question, b: Question, pairing: Pairing) -> Iterator[Said]:
     pairs = ((a.words[pair.left], b.words[pair.right]) for pair in pairing.pairs if pair.how == "equal")
-    return _first((x.text, y.text) for x, y in pairs if x.named != y.named and (x.plain or y.plain))
+    return ((x.text, y.text) for x, y in pairs if x.named != y.named and (x.plain or y.plain))
 
 
 def voice(a: Question, b: Question, pairing: Pairing) -> Said | None:
@@ -458,20 +374,13 @@ def voice(a: Question, b: Question, pairing: Pairing) -> Said | None:
 def loose_quantifier(a: Question, b: Question, _pairing: Pairing) -> Said | None:
     """Find "all", "and" or the like in one text only."""
     left, right = Counter(a.quantifiers), Counter(b.quantifiers)
-    return None if left == right else _only(a.quantifiers, b.quantifiers)
+    return None if left == right else only(a.quantifiers, b.quantifiers)
 
 
 def moved(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     """Find words in another order."""
     rights = [pair.right for pair in pairing.pairs]
-    return None if rights == sorted(rights) else _NOTHING
-
-
-def _only(left: Iterable[str], right: Iterable[str]) -> Said:
-    """Return what each side has and the other has not; all of both if only the order differs."""
-    one, other = Counter(left), Counter(right)
-    a, b = list((one - other).elements()), list((other - one).elements())
-    return (" ".join(a), " ".join(b)) if a or b else (" ".join(left), " ".join(right))
+    return None if rights == sorted(rights) else NOTHING
 
 
 def _first(found: Iterable[Said]) -> Said | None:
