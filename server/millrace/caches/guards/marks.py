@@ -291,8 +291,8 @@ def _pasted(text: str, *, about_text: bool) -> str:
     match = _PASTED.search(text)
     if match:
         before, after = text[: match.start()], match[1] or match[2] or ""
-        if not _ASKS.search(after) or _ASKS.search(before) or "\n" in after:
-            return after if len(after.split()) > 1 or about_text else ""
+        if about_text or not _ASKS.search(after) or _ASKS.search(before) or "\n" in after:
+            return after if len(after.split()) > 1 or about_text or _ASKS.search(before) else ""
     match = _AFTER_QUESTION.search(text) if about_text else None
     return match[1] if match else ""
 

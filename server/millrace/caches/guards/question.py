@@ -65,7 +65,7 @@ class Question(Struct, frozen=True):
             words=content,
             kinds=questions.kinds(tokens),
             shape=_shape(tokens, content),
-            modals=questions.modals(tokens),
+            modals=questions.modals(tokens, asked),
             tense=_tense(tokens, asked, content),
             persons=questions.persons(asked),
             negations=negations,
@@ -121,19 +121,24 @@ _FOREIGN = listed(
     # German, Dutch, Swedish, Danish, Norwegian
     "der das und ist nicht wie ich mein meine ein eine kann wo warum welche welcher welches wer wen wem wann kein "
     "keine mit von zu auf im ins für oder sind wird werden haben hat sich dem den viel viele man muss darf soll "
-    "gibt het een niet voor mijn hoe wat waar waarom kan ik och att det jag hur vad är kan hvordan hva hvor jeg "
-    "ikke og på til "
+    "gibt er sie wir ihr ihm ihn uns euch es bei nach aus vom zum zur beim wenn dass aber oder noch schon nur sehr "
+    "diese dieser dieses bedeutet heißt wurde worden wäre het een niet voor mijn hoe wat waar waarom kan ik och att "
+    "det jag hur vad är kan hvordan hva hvor jeg ikke og på til "
     # French
     "le les des est une du je mon ma pour comment quel quelle quels quelles où que qui quoi combien pourquoi dans "
-    "avec sur sans au aux ce cette il elle nous vous sont peut doit faire puis quand est-ce "
+    "avec sur sans au aux ce cette il elle nous vous sont était être avoir fait signifie leur leurs cette ces ses "
+    "peut doit faire puis quand est-ce "
     # Spanish, Portuguese, Italian
     "el la los las como cómo para por una un mi es puedo qué que cuál cuáles dónde cuándo cuánto cuántos quién con "
     "en se del al su sus está son ser hay debo puede lo per che di della posso come cosa dove quando quanto chi "
-    "sono il gli meu minha em um uma não quem onde qual quais são ao "
+    "significa significado tiene tienen quien hacer muy pero fare avere sono il gli meu minha em um uma não quem "
+    "onde qual quais são ao "
+    # Indonesian, Hindi in Latin letters
+    "apa yang bagaimana cara adalah untuk dari itu kya hai hain kaise ka ki ke mein kab kyun kyu nahi hota chahiye "
     # Polish, Czech, Turkish
     "ve bir jak czy nie na w z co gdzie kiedy kto ile jest są nasıl ne nedir mi kaç için "
 )
-_ENGLISH = words.FUNCTION | polarity.NEGATIONS | set(PREPOSITIONS) | {"how", "why", "when", "where"}
+_ENGLISH = words.FUNCTION | polarity.NEGATIONS | set(PREPOSITIONS) | {"how", "why", "when", "where", "vs", "versus"}
 _AMBIGUOUS = (_FOREIGN & _ENGLISH) | listed("a an as do so on no all die was is we he or")  # they tell nothing
 _STOPS = frozenset({".", ","})
 _SELDOM = 3  # if fewer than one word in so many is known, a text is not English
@@ -208,9 +213,22 @@ def _negation(tokens: list[str], at: int, after: int) -> Negation:
         # "My card is not working" has its subject before the verb.
         has_subject = at > 1 and (_is_content(tokens[at - 2]) or tokens[at - 2] in words.FUNCTION)
         of_subject = following.endswith("ing") and before in _HELPING and not has_subject
-        clausal = not of_subject and "to" not in {before, following} and following not in _QUANTIFIERS
+        of_phrase = (before in PREPOSITIONS and following.endswith("ing")) or _is_relative(tokens, at)
+        clausal = not (of_subject or of_phrase) and "to" not in {before, following} and following not in _QUANTIFIERS
         return Negation(after, clausal=clausal and bool(before) and not before.startswith("?"), word="not")
     return Negation(after, clausal=False, word=_FREQUENCIES.get(token, token))
+
+
+def _is_relative(tokens: list[str], at: int) -> bool:
+    """Whether `not` belongs to the noun before it: "guests not on the list", "cars not made here", and no verb yet."""
+    following = tokens[at + 1] if at + 1 < len(tokens) else ""
+    asked = any(token.startswith("?") for token in tokens[:at])
+    follows_noun = at > 0 and _is_content(tokens[at - 1]) and _BE.isdisjoint(tokens[:at])
+    is_part = words.inflection(following) == "past" and _HELPING.isdisjoint(tokens[:at])
+    return asked and follows_noun and (following in _PLACES or is_part)
+
+
+_PLACES = listed("in on at from with under near inside")
 
 
 _NOT = "not"
@@ -397,12 +415,20 @@ _HARMLESS = " .,;:?!\"'"
 def verbatim_differs(a: Question, b: Question) -> bool:
     """Compare texts that must be equal; where one has no capitals at all, case does not count."""
     left, right = a.verbatim or (), b.verbatim or ()
+    if not (a.is_code or b.is_code) and _pauses_differ(a.marks.text, b.marks.text):
+        return True
     if left == right or a.is_code or b.is_code:
         return left != right
     if a.marks.is_lower or b.marks.is_lower:
         return [piece.lower() for piece in left] != [piece.lower() for piece in right]
     first = [side[0].lower() for side in (left, right) if side]
     return left[1:] != right[1:] or len(first) != 2 or first[0] != first[1]  # noqa: PLR2004
+
+
+def _pauses_differ(left: str, right: str) -> bool:
+    """Whether two texts have commas at other places: "to hang not, to spare" is not "to hang, not to spare"."""
+    places = [[at for at, piece in enumerate(text.split()[:-1]) if piece.endswith(",")] for text in (left, right)]
+    return places[0] != places[1]
 
 
 def _is_foreign(tokens: list[str]) -> bool:

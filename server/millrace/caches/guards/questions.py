@@ -49,6 +49,18 @@ _POLITE_PATTERNS = (
         "",
     ),
     (r"^please ", ""),
+    (
+        rf"^(?:(?:would|do) you mind|(?:would|could) you be so kind as to) (?:telling|explaining to|explaining"
+        rf"|showing|tell|explain to|explain|show){_ME} (?=(?:{_WH})\b)",
+        "",
+    ),
+    (rf"^(?:do|does|would) (?:you|anyone|anybody|someone) happen to know (?:about )?(?=(?:{_WH})\b)", ""),
+    (
+        rf"^(?:i (?:would|will) (?:be (?:very |so )?(?:grateful|glad|thankful|happy)|appreciate it|love it)"
+        rf"|it would be (?:great|nice|helpful))"
+        rf" if (?:you|someone|anyone) (?:could|would|can) (?:please |kindly )?{_TELL}{_ME} (?=(?:{_WH})\b)",
+        "",
+    ),
     (rf"^(?:may|can|could) i (?:please )?(?:ask|know) (?:you )?(?=(?:{_WH}|if|whether)\b)", ""),
     (rf"^(?:{_TELL}|advise)(?: to)?{_ME}(?: know)?(?: (?:about|exactly|on))? (?=(?:{_WH})\b)", ""),
     (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?:if|whether) ", "?if "),
@@ -108,6 +120,8 @@ _FRAMES = grouped(
         # How much, how many, how long.
         (r"how much (?:do|does|will|would) (.+) cost", r"?price \1"),
         (r"how much (?:do|does) (.+) weigh", r"?weight \1"),
+        (r"how much (?!do\b|does\b|is\b|are\b)(\S+(?: \S+){0,5}) costs?(?=[ .,]*$)", r"?price \1"),
+        (r"how much (?!do\b|does\b|is\b|are\b)(\S+(?: \S+){0,5}) weighs?(?=[ .,]*$)", r"?weight \1"),
         (r"what (?:do|does|will|would) (.+) cost", r"?price \1"),
         (rf"what{_IS}{_THE} (?:price|cost)s? (?:of|for)|how (?:expensive|costly){_IS}", "?price"),
         (r"how much (?:is|are)(?! #)", "?price~"),
@@ -116,7 +130,8 @@ _FRAMES = grouped(
         (r"how (?:large|big|high|great) is the population of", "?what is population of"),
         (rf"what{_IS}{_THE} (?:number|count) of|what number of", "?many"),
         (r"how many", "?many"),
-        (r"how much time|for how long|how long(?= (?:do|does|did|will|would|should|can|must|to|it)\b)", "?long"),
+        (r"how much time|for how long|how long(?= (?:do|does|did|will|would|should|can|must|to|it|boil|cook|bake"
+        r"|roast|store|keep|freeze|soak|charge|wait)\b)", "?long"),
         (rf"what{_IS}{_THE} (?:duration|time needed|time required)(?: of| to| for)", "?long"),
         (rf"\?long (?:do|does|will|would)(?: it)?(?: (?:take|takes))?(?: {_I}| me| us)?(?: (?:need|have))?(?: to)?"
          r"(?: takes?)?", "?long does"),
@@ -132,6 +147,9 @@ _FRAMES = grouped(
             )
             for row in (
                 (rf"what{_IS}{_THE} {noun} (?:of|between|from|to)|how (?:{adjective or '[.]'}) (?:is|are)", f"?{noun}"),
+                # Asked in another sentence: "do you know how tall it is".
+                (rf"how (?:{adjective or '[.]'}) (?!is\b|are\b)(\S+(?: \S+){{0,5}}) (?:is|are)(?=[ .,]*$"
+                rf"| from\b)", rf"?{noun} \1"),
                 (rf"how (?:{loose or '[.]'}) (?:is|are)", f"?{noun}~"),  # a pepper may be hot, and prices high
             )
         ),
@@ -146,6 +164,7 @@ _FRAMES = grouped(
         (r"(what|who) (is|are|was|were) (?:in|on|at|with|for|inside)", r"?\1 \2 located"),
         (r"(?<=\S )do(?=[ .,]*$)", "perform"),
         (rf"what is{_THE} (?:function|purpose|role|job) of (.+?)(?=[ .,]*$)", r"?what does \1 perform"),
+        (rf"(?:what|when) is the (?:best|right|ideal) time(?: of (?:the )?year)?(?: for {_I})? to", "?when should i"),
         (r"when is the (best|right|ideal) time", r"?what is the \1 time"),
         (r"(?:do you know|are there|is there|can (?:you|anyone) (?:suggest|recommend)(?: me)?) (?:any|some|a)"
          r"(?= (?:good|best)\b)", "?what are"),
@@ -160,6 +179,7 @@ _FRAMES = grouped(
         (rf"^(?:can|could|may|might) {_I}", "?if can"),
         (r"^(?:is|are|was|were|do|does|did|has|have|had|can|could|may|might|will|would|shall|should|must|am)\b",
          r"?if \g<0>"),
+        (rf"\?if (?:is|are) (?!it\b)(.+) ({_SAID}) to (\w+)(?=[ .,]*$)", rf"?if is \2 {DOING} \3 \1"),
         # What.
         (rf"^{_TELL}{_ME} about|^(?:explain|describe|outline){_ME}|^(?:define)(?: me)?(?! (?:an?|the)\b)"
          rf"|^(?:tell|give|list|name|state|provide)(?: (?:me|us))? (?=the\b)"
@@ -191,6 +211,12 @@ _MODALS = {
     "will": "will",
     "would": "would",
 }
+NEED = "need"
+_NEEDS = re.compile(
+    r"\b(?:(?:do|does|did) (?:(?!if|when|that|because)\w+ ){1,4}(?:have|need)|who (?:has|needs)"
+    r"|(?:is|are|am) (?:\w+ ){0,3}(?:required|obliged|obligated)) to (?!do with\b)\w"
+)
+_FREE = frozenset({"can", "able", "allowed", "perhaps"})
 _SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"will", "would"})})
 _PAST = frozenset({"was", "were", "did", "had"})
 _PERFECT = frozenset({"has", "have", "had"})  # only at the beginning of a question
@@ -214,15 +240,18 @@ def kinds(tokens: list[str]) -> tuple[str, ...]:
     return tuple(token[1:] for token in tokens if token.startswith("?"))
 
 
-def modals(tokens: list[str]) -> frozenset[str]:
+def modals(tokens: list[str], asked: list[str]) -> frozenset[str]:
     """Return the modal verbs, one name for each meaning."""
-    return frozenset(_MODALS[token] for token in tokens if token in _MODALS)
+    found = frozenset(_MODALS[token] for token in tokens if token in _MODALS)
+    return found or (frozenset({NEED}) if _NEEDS.search(" ".join(asked)) else found)
 
 
 def modals_differ(left: frozenset[str], right: frozenset[str]) -> bool | None:
     """Return True if two texts have modal verbs that exclude each other, False if they may mean the same, else None."""
     if left == right or left & right:
         return None
+    if NEED in left | right:  # "what do I have to bring" may be "what should I bring", but is not "what can I bring"
+        return True if _FREE & (left | right) else None
     if not (left and right):
         return "allowed" in left | right
     return not any(frozenset({a, b}) in _SOFTLY_EQUAL for a in left for b in right)

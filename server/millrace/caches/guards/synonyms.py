@@ -86,7 +86,12 @@ _MONTHS = (
 )
 _PHRASES = grouped(
     (
-        (r"log(?:ging|ged|s)? (?:in to|into|in|on to|onto|on)|sign(?:ing|ed|s)? (?:in to|into|in)", "login to"),
+        (r"log(?:ging|ged|s)? (?:in to|into|in|on to|onto|on)|sign(?:ing|ed|s)? (?:in to|into)", "login to"),
+        (
+            rf"sign(?:ing|ed|s)? in(?= {NAME}?(?:to|with|on|at|from|as|through|via|by|without|if|when|the|my|your|a"
+            r"|an|and|or|page|button|screen|form|problem|issue|error)\b|(?: [.,])*$)",
+            "login to",
+        ),
         (r"login to (?:to|into)", "login to"),
         (r"log(?:ging|ged|s)? (?:out|off)|sign(?:ing|ed|s)? out", "logout"),
         (r"sign(?:ing|ed|s)? up|create an account", "signup"),

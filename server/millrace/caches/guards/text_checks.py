@@ -107,7 +107,9 @@ def tense(a: Question, b: Question) -> Said | None:
 
 
 def be_or_have(a: Question, b: Question) -> Said | None:
-    """Tell "is" from "has", as the only verb."""
+    """Tell "is" from "has", as the only verb. How many there are in it is how many it has."""
+    if a.kind == b.kind in {"many", "much"}:
+        return None
     return (
         ("be", "have")
         if a.verbs == {"be"} and b.verbs == {"have"}

@@ -67,7 +67,45 @@ def _after_number(before: Word | None, word: Word, other: Question) -> bool:
     """Whether a letter or unit follows a number that the other text has bare: an iPhone 4s is no iPhone 4."""
     if before is None or not before.text.startswith(NUMBER):
         return False
+    if word.text == "second" and before.text.endswith("0"):  # as which the end of "1980s" is read
+        return False
     return (len(word.text) == 1 and word.text.isalpha()) or (word.text in _AS_UNITS and not other.units)
+
+
+# Of what follows them only a part, or another one.
+_PARTS = listed(
+    "upper lower inner outer front rear north south east west northern southern eastern western former vice deputy "
+    "assistant half junior senior breast"
+)
+# Nouns that say again what the noun before them is.
+_SAME_AGAIN = listed(
+    "habit language area date game problem issue time today now country city account app program website site page "
+    "software company system people person word name number guide tutorial"
+)
+
+
+def other_head(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Bread dough is no bread, and the upper back only a part of the back: one word more, next to one of both."""
+    left, right = pairing.rest
+    if len(left) + len(right) != 1 or a.kinds != b.kinds or not a.kinds:
+        return None
+    one, word = (a, left[0]) if left else (b, right[0])
+    at = one.words.index(word)
+    following = one.words[at + 1] if at + 1 < len(one.words) else None
+    is_part = word.text in _PARTS and following is not None and not (following.lead or following.article)
+    is_head = (
+        following is None
+        and at > 1
+        and not one.trailing
+        and not (word.lead or word.article or word.joint)
+        and word.common
+        and not word.named
+        and inflection(word.text) == ""
+        and not word.lemmas & _SAME_AGAIN
+        and not word.text.endswith("ly")
+        and len(one.words) <= _FEW_WORDS
+    )
+    return ((word.text, "") if left else ("", word.text)) if is_part or is_head else None
 
 
 # What follows the name of a product, or its number.
@@ -83,7 +121,8 @@ def longer_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
             around += [side[at + 1]] if at + 1 < len(side) and not (side[at + 1].lead or side[at + 1].article) else []
             before = side[at - 1] if at and not word.lead and not word.article else None
             is_model = before is not None and (before.named or not before.common) and word.text in _MODELS
-            is_new = word.text in _NEWER and word.named and at + 1 < len(side) and side[at + 1].named
+            after = side[at + 1] if at + 1 < len(side) else None
+            is_new = word.text in _NEWER and word.named and after is not None and after.named and after.text != "year"
             if is_new or _after_number(before, word, b if side is a.words else a):
                 return (word.text, "") if side is a.words else ("", word.text)
             is_place = word.text in _PLACES and any(not x.common and not x.text.startswith(NUMBER) for x in around)
@@ -118,7 +157,7 @@ def alike(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 _ALSO_NAMES = listed(
     "windows pages teams word numbers access outlook slack zoom signal echo edge notion square discord switch steam "
     "turkey china polish nice bath reading mobile cork chad jordan march may lent mercury rust swift go dart ruby "
-    "amber apple amazon shell target gap oracle aids sat act pet cat job set map string number boolean object array "
+    "amber apple amazon shell gap oracle aids sat act pet cat job set map string boolean object array "
     "optional long char integer symbol record date"
 )
 
@@ -162,6 +201,9 @@ _NEVER_TOPICS = listed("i you we they my your do does did is are the what which 
 
 def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
     """Find grammar words that are asked about: when to use may, when to use can."""
+    mentioned = _mentioned(a), _mentioned(b)
+    if mentioned[0] != mentioned[1] and len(mentioned[0]) == len(mentioned[1]):
+        return " ".join(mentioned[0]), " ".join(mentioned[1])
     if pairing.rest != ((), ()) or _TOPICS.isdisjoint(a.plain) or _TOPICS.isdisjoint(b.plain):
         return None
     left, right = (Counter(side.plain) for side in (a, b))
@@ -170,6 +212,27 @@ def grammar_as_topic(a: Question, b: Question, pairing: Pairing) -> Said | None:
         return None
     x, y = min(left), min(right)
     return None if x in _NEVER_TOPICS and y in _NEVER_TOPICS and "grammar" not in a.plain else (x, y)
+
+
+_ARTICLES = listed("a an the")
+_VERBS = listed("is are was were am do does did has have had")
+# No noun, so an article before it is a word that is spoken of: "write the before a river".
+_NO_NOUN = listed("a an in before after with at of from as and or is are was were do does occur")
+_NO_NOUN_OF_WORDS = listed("mean used stand")
+
+
+def _mentioned(question: Question) -> tuple[str, ...]:
+    """Return articles without a noun, and auxiliary verbs without a subject: "an before h", "how is does used"."""
+    tokens = ("", *question.plain, "")
+    found = []
+    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        is_article = token in _ARTICLES and (
+            not after or after in _NO_NOUN or (question.wording and after in _NO_NOUN_OF_WORDS)
+        )
+        is_verb = token in _VERBS and ((before in _VERBS and after == "used") or (not after and question.wording))
+        if is_article or is_verb:
+            found.append(token)
+    return tuple(found)
 
 
 # The past of one verb, which is a verb of its own too: who founds a company has not found it.
@@ -220,8 +283,14 @@ def object_pronoun(a: Question, b: Question, pairing: Pairing) -> Said | None:
     return (("me", "") if "1o" in a.persons else ("", "me")) if few else None
 
 
+_DESCRIBING, _LISTING = listed("describe explain outline summarize"), listed("name list enumerate")
+
+
 def task(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    """Two commands whose verbs differ."""
+    """Two commands whose verbs differ, or one to list and one to describe the same."""
+    firsts = (*a.plain[:1], *b.plain[:1])
+    if any(x in _DESCRIBING and y in _LISTING for x, y in (firsts, firsts[::-1])):
+        return a.plain[0], b.plain[0]
     if not (a.kind == b.kind == COMMAND):
         return None
     verbs = a.words[0], b.words[0]

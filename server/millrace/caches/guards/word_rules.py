@@ -1,6 +1,6 @@
 """The rules on the words that two texts share, and on those that they do not, as a table."""
 
-from millrace.caches.guards import word_checks as checks
+from millrace.caches.guards import verbs, word_checks as checks
 from millrace.caches.guards.rule import Kind, WordRule
 
 WORD_RULES = (
@@ -152,6 +152,44 @@ WORD_RULES = (
         checks.direction,
         objects=(("Flights from Rome", "Flights to Rome"), ("Songs by Adele", "Songs about Adele")),
         agrees=(("How do I get from Rome to Pisa?", "How do I get to Pisa from Rome?"),),
+    ),
+    WordRule(
+        "particle",
+        Kind.HARD,
+        "a verb has another particle",
+        verbs.particle,
+        objects=(
+            ("How do I put on weight?", "How do I put up weight?"),
+            ("How do I pick up a lock?", "How do I pick a lock?"),
+        ),
+        agrees=(("How do I look up a word?", "how do I look up words"),),
+    ),
+    WordRule(
+        "idiom",
+        Kind.HARD,
+        "a verb has no synonym with its object",
+        verbs.idiom,
+        objects=(("How do I pick a lock?", "How do I choose a lock?"),),
+        agrees=(("How do I pick a color?", "How do I choose a color?"),),
+    ),
+    WordRule(
+        "causing",
+        Kind.HARD,
+        "one asks for the cause, the other for the effect",
+        verbs.causing,
+        objects=(("What causes cells to die?", "Why do cells cause death?"),),
+        agrees=(("What causes rain?", "Why does it rain?"),),
+    ),
+    WordRule(
+        "other head",
+        Kind.HARD,
+        "a word more makes it another thing",
+        checks.other_head,
+        objects=(
+            ("How do I freeze bread?", "How do I freeze bread dough?"),
+            ("What stretches a back?", "What stretches an upper back?"),
+        ),
+        agrees=(("How do I stop my bad habit?", "How do I stop bad habits?"),),
     ),
     WordRule(
         "preposition",

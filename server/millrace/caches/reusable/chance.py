@@ -45,7 +45,8 @@ RULES: tuple[Rule, ...] = (
     rule(
         "chosen by chance",
         CHANCE,
-        "pick choose guess think draw deal spin select decide surprise winner lottery tarot 8 ball lots straws",
+        "pick choose guess think draw deal spin select decide surprise winner lottery tarot 8 ball lots straws "
+        "name say any lucky eeny choice call rock go goes first",
         r"^(?:pick|choose|guess|select|name|think of|give) (?:me |us )?(?:a|an|any|one|two|three|some"
         r"|\d+)? ?(?:\w+ )?(?:number|numbers|card|cards|letter|color|colour|winner|one)\b(?!.* (?:in|with"
         r"|using) (?:python|java|excel|sql))"
@@ -53,7 +54,11 @@ RULES: tuple[Rule, ...] = (
         r"|one of (?:these|them|the following)|between (?:these|them)|winner)\b"
         r"|^(?:draw|deal)\b.*\b(?:cards?|tarot|lots|straws|names?)\b|^spin\b|^surprise (?:me|us)\b"
         r"|\blottery numbers\b(?=.*\b(?:give|pick|lucky|for me|tonight)\b|$)|^(?:give|pick"
-        r"|get)\b.*\blottery numbers\b|\bmagic (?:8|eight) ball\b|\bwho (?:should )?goes? first\b",
+        r"|get)\b.*\blottery numbers\b|\bmagic (?:8|eight) ball\b|\bwho (?:should )?goes? first\b"
+        r"|^(?:you|(?:let|may) (?:fate|chance|luck|fortune|a coin|the (?:dice|coin|cards))) (?:decide|choose|pick)s?\b"
+        r"|\byou (?:decide|choose|pick)$|^(?:it is )?your (?:pick|choice|call|move)$|^(?:decide|choose|pick)$"
+        r"|^(?:pick|choose|name|say|think of) (?:me |us )?any (?:\w+ )?\w+$|^(?:pick|choose|name|say) any \w+,"
+        r"|^(?:a |my |any |some |give me (?:a |my |some )?)?lucky (?:numbers?|colou?rs?)\b",
         unless=r"\b(?:how to|in sql|in python|css)\b",
         refused=(
             "pick a number from 1 to 100",
@@ -78,15 +83,54 @@ RULES: tuple[Rule, ...] = (
         kept=("What is a UUID?", "generate uuid in python", "How do I create a password policy?"),
     ),
     rule(
+        "a secret that is wanted",
+        CHANCE,
+        "password passwords passphrase uuid guid uuids guids nonce username nickname",
+        r"^(?:a |an |some |one )?(?:\w+ ){0,3}?(?:passwords?|passphrase|uuids?|guids?|nonce|username|nickname)\b",
+        moods="wish you",
+        unless=r"\b(?:in|using|for) (?:python|java|javascript|node|php|sql|bash|linux|windows|excel)\b|\b(?:hash"
+        r"|function"
+        r"|policy|field|manager|reset|protected|protect|change|my|how|help|tips|advice|ideas|example|examples)\b",
+        refused=("I need a new strong password with sixteen characters", "i want a guid"),
+        kept=("I need a password manager", "I want a username policy"),
+    ),
+    rule(
+        "another one",
+        CHANCE,
+        "version versions one ones idea ideas variant variants take another different fresh",
+        r"^(?:write|give|tell|show|make|try|suggest|say|create|draw)\b.*\b(?:a different|another|a new|a fresh"
+        r"|some other"
+        r"|some new|different) (?:\w+ )?(?:version|one|idea|variant|take|option|variation|suggestion|name|title"
+        r"|answer|example)s?(?: please)?$"
+        r"|^(?:an?other|a different|a new|one more) (?:\w+ )?(?:one|idea|version|variant|option|suggestion"
+        r"|variation)s?(?: please)?$",
+        refused=("write me a different version", "another name idea"),
+        kept=("What is another version of the theory?", "write a new version of a file in git"),
+    ),
+    rule(
+        "bored",
+        CHANCE,
+        "bored",
+        r"^(?:i am |we are )?(?:so |really |very |a bit |kind of )?bored\b(?! (?:of|by|with|at|when|in)\b)",
+        general=True,
+        unless=r"\b(?:how|why|what|when)\b",
+        refused=("i'm bored, do something", "we're so bored"),
+        kept=("Why are people bored?", "I am bored of my job, should I quit?"),
+    ),
+    rule(
         "entertainment",
         CHANCE,
         "something joke jokes jok pun puns riddle riddles trivia fact facts quote laugh funny "
         "story stories twister entertain bored compliment "
-        "insult poem limerick interesting inspire motivate song sing amuse rap cheer dare unusual weird",
+        "insult poem limerick interesting inspire motivate song sing amuse rap cheer dare unusual weird "
+        "haiku verse rhyme word thought tip recipe know recite",
         rf"{_ASKED}(?:\w+ ){{0,4}}?(?:jokes?|puns?|riddles?|trivia|fun facts?|tongue twister)\b"
         rf"|\bfun facts?\b|\b(?:jokes?|trivia|riddles?)\b(?: please)?$"
         r"|\b(?:make|let) (?:me|us) (?:laugh|smile)\b|^(?:say |tell me |hear )?(?:something"
-        r"|anything) (?:\w+ )?(?:funny|interesting|fun|weird|amusing|cool|new)\b|\bquote of the day\b"
+        r"|anything) (?:\w+ )?(?:funny|interesting|fun|weird|amusing|cool|new)\b|\b(?:quote|word|joke|fact|thought"
+        r"|tip|recipe|question) (?:of|for) the day\b"
+        r"|^(?:recite|sing|say|tell)\b.*\b(?:an?|some|another) (?:new |fresh |different |random )?(?:limerick|poem"
+        r"|haiku|verse|rhyme|song)\b(?! (?:by|from|called|titled|about)\b)"
         r"|^(?:give|name|share|say|hear|list|need|a|an|some|state)\b.*\b(?:random|cool|interesting|weird"
         r"|unusual|amusing|crazy|fun|strange) (?:\w+ )?(?:facts?|trivia)\b|\bsomething (?:interesting"
         r"|funny|cool|unusual|amusing|weird|fun)\b"
@@ -94,7 +138,7 @@ RULES: tuple[Rule, ...] = (
         r"|i'm )?bored\b|^(?:a |another |an? \w+ )?(?:bedtime )?(?:story|stories)$|^(?:sing|rap)\b"
         r"|\btruth or dare\b|^(?:give|tell|share|send|show) (?:me |us )?(?:an? |some )(?:\w+ )?(?:quote"
         r"|story|compliment|insult)\b",
-        unless=r"\b(?:how to|history of|\w+est (?:\w+ )?(?:joke|pun|riddle)|what makes|joke (?:mean|about me)"
+        unless=r"\b(?:how to|history of|merriam|\w+est (?:\w+ )?(?:joke|pun|riddle)|what makes|joke (?:mean|about me)"
         r"|write|explain"
         r"|killing joke|why (?:is|do|are)|story of|story about)\b|^(?:are|is|do|does"
         r"|what is the (?:difference|definition|meaning))\b(?!.*\btrivia\b(?: about| on| of))",

@@ -249,6 +249,15 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     deed(
+        "reply",
+        "reply respond answer",
+        "to [a-z]+ and, to [a-z]+$, to [a-z]+ (?:that|with|saying), to (?:him|her|them|everyone|all)",
+        unless="how, what, job offer, rejection, template, example, sample, to questions, to changes, to stress, to "
+        "treatment",
+        refused=("reply to sam and say thanks", "respond to her that I agree"),
+        kept=("How do I reply to a job offer?", "reply to a rejection email"),
+    ),
+    deed(
         "book and order",
         "book reserve order reorder buy purchase preorder rent hail",
         unless="recommendation, review, club, report, about, of, on tape, summary, value, bank, "
@@ -287,7 +296,7 @@ RULES: tuple[Rule, ...] = (
         "pay transfer send move paying moving transferring sending deposit withdraw donate "
         "wire put top make shift sell invest",
         "money, dollar, buck, euro, bill, rent, cash, fund, a payment, payment on, payment towards, "
-        "a transfer, a deposit, a donation, to savings, to checking, savings, checking, "
+        "quid, rupee, yen, peso, franc, a transfer, a deposit, a donation, to savings, to checking, savings, checking, "
         "between my accounts, accounts, my card, this check, transit card, mortgage payment, car "
         "payment, \\d+ shares, bitcoin, to my landlord",
         unless="how, why, make money, save money, make a fund, off debt, fee, gap, stub, attention, "
@@ -401,11 +410,13 @@ RULES: tuple[Rule, ...] = (
     deed(
         "apps, pictures and files",
         "open launch take record print download upload save backup close submit approve "
-        "deploy run merge create file assign scan delete archive attach track log",
+        "deploy run merge commit push revert renew extend create file assign scan delete archive attach track log",
         "spotify, youtube, netflix, maps, camera, gallery, the app, bank app, settings, a "
         "picture, a photo, a selfie, a screenshot, a voice memo, the meeting, my screen, the "
         "screen, the document, this document, the file, this file, this, it, these, my files, "
-        "my photos, attachment, the tests, the build, my pull request, pull request, a ticket, "
+        "my photos, all photos, all pictures, all files, all documents, all emails, all messages, all the, copies, "
+        "my changes, the changes, my branch, my code, an? (?:jira|support|bug|github|new|help|helpdesk) (?:ticket"
+        "|issue), my library, attachment, the tests, the build, my pull request, pull request, a ticket, "
         "an issue, this issue, to production, bug report, support request, my run, my "
         "workout, this workout, expense report, all my messages, app",
         unless="how, what, on a mac, of the moon, youtube channel, youtube video, an app, in (?:word|excel|gmail"
@@ -419,6 +430,29 @@ RULES: tuple[Rule, ...] = (
             "create a ticket for the broken printer",
         ),
         kept=("open a csv file in pandas", "How do I take a screenshot on a Mac?", "run tests in parallel pytest"),
+    ),
+    rule(
+        "something definite",
+        DONE,
+        "copy empty close download upload follow unfollow archive clear clean lock unlock wipe vacuum start stop "
+        "resume lower raise "
+        "save rename move delete install mark set turn switch backup sort tidy refresh reload hide show like",
+        r"^(?:copy|empty|close|download|upload|archive|clear|clean|lock|unlock|wipe|save|rename|move|delete|refresh"
+        r"|reload|mark|tidy) "
+        r"(?:my|the|all|this|these|those|every)\b(?! (?:way|difference|best|gap|deal|loop)\b)(?: [\w'-]+){1,6}$"
+        r"|^(?:start|stop|resume|begin|pause) (?:recording|streaming|listening|dictation|tracking|sharing|navigation"
+        r"|charging)\b|^(?:un)?follow @?\w+ on \w+$|^set my status\b",
+        unless=r"\b(?:how|what|why|definition|meaning|tips|stains?|mold|wall|pan|pans|skin|lungs|arteries|wound|ears?|acne|cache|cookies|history"
+        r"|door on|book|novel|movie|lyrics|worlds?|planet|earth|oceans?|children|date|whales?|gmail|facebook"
+        r"|instagram|whatsapp|teams|zoom|word|app)\b",
+        refused=(
+            "empty the trash",
+            "close all tabs",
+            "copy my files to the backup drive",
+            "start recording",
+            "follow @nasa on twitter",
+        ),
+        kept=("How do I empty the trash?", "save the whales", "delete all emails in gmail", "clean the oven tips"),
     ),
     deed(
         "take me there",

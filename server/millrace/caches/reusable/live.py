@@ -40,6 +40,7 @@ RULES: tuple[Rule, ...] = (
         r"|relevant|history|still|modern|generation|people|society|famous|popular|important|youth|kids"
         r"|common)\b.*\btoday$"
         r"|\b(?:python|java|javascript|sql|excel|mysql|postgres|php)\b|^translate\b"
+        r"|^who (?:sang|wrote|sings|composed|recorded|covered|performed)\b"
         r"|\bwhat does\b.*\bmean\b|\bday after tomorrow\b.*\b(?:movie|film)\b",
         refused=(
             "What happened this week?",
@@ -109,7 +110,8 @@ RULES: tuple[Rule, ...] = (
         r"|meteor shower|event|concert|delivery|meeting|payday)\b"
         r"|^(?:the )?next (?:bus|train|flight|ferry|game|match|race|holiday|full moon|showing)\b",
         unless=r"\b(?:born|discovered|invented|dinosaurs|cooked?|done|ready|bad|expires?|boil|dies?|starving"
-        r"|leaves? the body|rid)\b",
+        r"|leaves? the body|rid|stale|rots?|wears? off|hatch\w*|heals?|dry|dries|ripe\w*|goes? (?:bad|off|flat)"
+        r"|spoils?|melts?)\b",
         refused=(
             "How many days until Christmas?",
             "how long till new year's eve",
@@ -139,7 +141,8 @@ RULES: tuple[Rule, ...] = (
         r"|summer|winter))\b)"
         r"|\b(?:hot|cold|warm|nice|raining|snowing|like) (?:outside|outdoors|out)\b"
         r"|^(?:temperature|temp|humidity|wind|wind speed) (?:in|at|outside|for)\b|^current (?:temperature"
-        r"|conditions)\b|\btemperature outside\b|\b(?:pollen|uv|aqi|air quality|humidity|snow"
+        r"|conditions)\b|^(?:what|how) is the (?:snow|surf|wind|sea|sky|water|air)(?: like| looking)?(?: (?:in|at"
+        r"|on)\b.*|$)|\btemperature outside\b|\b(?:pollen|uv|aqi|air quality|humidity|snow"
         r"|surf)(?: (?:index|count|level|levels|report|conditions?))\b(?! (?:mean|work|scale))"
         r"|\bair quality\b(?= (?:in|at|like)|$)"
         r"|^(?:when|what time)\b.*\b(?:sunset|sunrise|sun (?:set|rise|go|come)s?|(?:high|low) tide"
@@ -168,7 +171,9 @@ RULES: tuple[Rule, ...] = (
         "what to wear",
         TIME,
         "umbrella jacket coat sweater sunscreen raincoat",
-        r"\b(?:i|we) (?:need|bring|wear|take)\b.*\b(?:umbrella|jacket|coat|sweater|sunscreen|raincoat)$",
+        r"\b(?:i|we) (?:need|bring|wear|take)\b.*\b(?:umbrella|jacket|coat|sweater|sunscreen|raincoat)(?: (?:in|for"
+        r"|at) (?!winter|summer|spring|autumn|fall"
+        rf"|{_MONTHS}|the (?:winter|summer|rain)|case)\w+(?: \w+)?)?$",
         general=True,
         refused=("do I need an umbrella", "should I wear a coat"),
         kept=("Do I need sunscreen in winter?", "What is a raincoat made of?"),
@@ -192,6 +197,11 @@ RULES: tuple[Rule, ...] = (
         r"|nifty)\b(?=.*\b(?:doing|today|up|down|at|open|now|close|closed|looking|trading)\b"
         r"|$)(?!.*\b(?:crash|how does|what is a|invest|explain|fails?|history)\b)|^(?:what|where"
         r"|how) (?:is|are|did) .*\b(?:trading|stocks?|shares?) (?:at|doing|for)?$"
+        r"|^(?:how|what|is|are|where|the|(?:if|whether))\b.*\b(?:dollar|euro|pound|yen|yuan|rupee|peso|ruble|lira"
+        r"|franc|rand)\b(?: \w+){0,2}? (?:doing"
+        r"|stands?|standing|trading|against|versus|up|down|strong|weak)\b"
+        r"|^how much\b.*\b(?:barrel|ounce|gram|kilo|gallon|lit(?:er|re)|ton|tonne)s? of (?:crude|oil|gold|silver|gas"
+        r"|petrol|diesel|copper|platinum)\b(?=.*\b(?:going|cost|worth|trading|price|now)\b|$)"
         r"|\bexchange rates?\b(?!.*\b(?:affect|mean|determine[sd]?|policy|system|wrong|incorrect|not right"
         r"|bad|work|calculated|applied|used|use|decide[ds]?|get|acquire|come|change|set)\b)|^(?:convert "
         r"|change |how much (?:is|are) |how many |what is |what are )?(?:[\d.,]+ |an? |one )?(?:us "
@@ -228,12 +238,14 @@ RULES: tuple[Rule, ...] = (
         "traffic commute accidents accident delays delay delayed flight train bus plane subway "
         "metro ferry route road roads jam congestion gate parking park late arrive arrived arrives "
         "land landed running "
-        "construction detour crowded busy wait line full queue crowd",
+        "construction strike strikes disruption disruptions closures cancellations detour crowded busy wait line "
+        "full queue crowd",
         r"\btraffic\b(?! (?:light|lights|ticket|tickets|law|laws|rules?|signs?|cones?|signals?|police|stop"
         r"|stops|jams? (?:form|happen)|engineer\w*|control|court|school|violations?|management"
         r"|cop))(?!.*\b(?:website|web|site|blog|seo|organic|network|packets?|cause[sd]?|why"
         r"|google analytics|drug|human|youtube|page|increase|drive|visitors)\b)"
-        r"|^(?:any|are there|is there|what are the)\b.*\b(?:accidents?|delays?|congestion|construction"
+        r"|^(?:any|are there|is there|what are the)\b.*\b(?:accidents?|delays?|strikes?|disruptions?|closures?"
+        r"|cancellations?|congestion|construction"
         r"|detours?|road closures?|backups?)\b|\b(?:on|for|of|about|with|status of|is|did|has|will"
         r"|when)\b.*\b(?:flight|train|bus|plane) (?:[a-z]{0,3} ?\d+|to \w+ )?.*\b(?:on time|delayed|late"
         r"|arrived?|arrives|landed|land|lands|leave|leaves|depart|departs|board|boarding|running|status"
@@ -274,7 +286,9 @@ RULES: tuple[Rule, ...] = (
         "news and scores",
         TIME,
         "news headlines headline score scores winning won win game match playing plays play "
-        "trending trends polls election happening happened latest current currently recent "
+        "saying talking tweeting started begun begin start ended end finished stopped opened closed arrived left "
+        "leading ahead losing top charts chart league table standings leaderboard trending trends polls election "
+        "happening happened latest current currently recent "
         "update updates new standings beat lost "
         "up-to-date breaking viral outcome results result",
         r"\b(?:latest|recent|current|breaking|today's|live|local|world|sports?|any|the|some"
@@ -286,15 +300,20 @@ RULES: tuple[Rule, ...] = (
         r"|this )?.*\b(?:game|match|race|fight|cup|final|series|election)\b(?!.*\b(?:18|19|20)\d\d\b)"
         r"|^(?:what is|what was|give|get|check|who has|final)\b.*\bscores?\b(?!.*\b(?:credit|sat|gre|act"
         r"|toefl|ielts|good|average|apgar|film|movie|music|highest|perfect|need|means?|required|z|test|iq"
-        r"|cut|cibil|fico)\b)"
-        r"|^(?:who|which team) (?:is|are) (?:winning|ahead|leading|losing|playing)\b|^who (?:won|beat|lost"
-        r"|scored)\b.*\b(?:game|match|fight|race)$|\b(?:did|have|has) (?:the )?(?:\w+ ){1,3}(?:win|won"
+        r"|cut|cibil|fico)\b)|^(?:who|which team) (?:is|are) (?:winning|ahead|leading|losing|playing)\b|^(?:who|what"
+        r"|which (?:\w+ )?(?:team|song|movie|film|book|player)) (?:is|are) (?:at |on )?(?:the )?(?:number one|no 1"
+        r"|#1|1st|first|top|bottom|leading)"
+        r"\b.*\b(?:charts?|league|table|standings|leaderboard|rankings?|billboard|box office|group)\b|^who (?:won"
+        r"|beat|lost|scored)\b.*\b(?:game|match|fight|race)$|\b(?:did|have|has) (?:the )?(?:\w+ ){1,3}(?:win|won"
         r"|lose|lost|play|played|beat|score|scored)$|^(?:when|where|what time|who) (?:do|does|are"
         r"|is) (?:the )?(?:\w+ ){1,3}(?:play|playing)(?: next| in| against)?$"
         r"|^(?:what is|what are|what's|is|show)\b.*\b(?:trending|viral|going on in the world"
         r"|going viral)\b|\bwhat is (?:happening|going on|new|up)(?: (?:in|with|around|at) (?!a |my "
         r"|the brain|the body)\w+.*)?$|\b(?:anything|something|what is) new\b(?: (?:about|on|with|in)\b|$)"
-        r"|\b(?:the )?latest (?:on|about|from|in)\b"
+        r"|\b(?:the )?latest (?:on|about|from|in|with)\b(?! time\b)"
+        r"|^(?:has|have|did) the \w+ (?:started|begun|begin|start|ended|end|finished|stopped|opened|closed|arrived"
+        r"|left)(?: (?:yet|already))?$"
+        r"|^what (?:is everyone|are (?:people|they|critics|fans)) (?:saying|talking|tweeting)\b"
         rf"|\b(?:current|latest|live|most recent|up-to-date|real-?time) (?:\w+ )?{_FAST}\b(?!.*\b(?:python"
         rf"|java|javascript|sql|excel|c#|php|linux|git|electric|ohm)\b)|\b(?:ahead|leading"
         rf"|doing) in the polls\b",
@@ -312,18 +331,45 @@ RULES: tuple[Rule, ...] = (
         kept=(
             "Who won the 1998 world cup?",
             "Who is the president of France?",
-            "What is the latest version of Python?",
             "What is a good credit score?",
         ),
+    ),
+    rule(
+        "the newest version",
+        TIME,
+        "version versions release releases build firmware patch",
+        r"^(?:(?:what|which|when|is|has|the|tell|give|show|check|whats)\b.*\b)?(?:latest|newest|current|most recent"
+        r"|up-to-date|last)\b (?:[\w.+#-]+ ){0,3}?(?:versions?|releases?|build|firmware|patch)\b(?! (?:control"
+        r"|number format))"
+        r"|^(?:what|which) (?:version|release) (?:of )?[\w.+#-]+(?: [\w.+#-]+)? is (?:the )?(?:current|latest|newest"
+        r"|out|stable)\b|^(?:what|which)(?: is the)? version is [\w.+#-]+ (?:at|on|up to)$",
+        unless=r"\b(?:difference|lts mean|mean by|support|supports|compatible)\b",
+        refused=("What is the latest version of Python?", "newest release of node", "which version of go is current"),
+        kept=("How do I install the latest version of node?", "update node to the latest version"),
+    ),
+    rule(
+        "counts and decisions of the day",
+        TIME,
+        "subscribers followers views likes streams downloads stars viewers jackpot fed ecb senate congress "
+        "parliament government court",
+        r"^how many (?:\w+ )?(?:subscribers|followers|views|likes|streams|downloads|stars|viewers)\b.*\b(?:do|does"
+        r"|have|has|are|is)\b|^(?:what|how (?:much|big|high))\b.*\bjackpot\b"
+        r"|^(?:did|has|have|will|is|are)\b(?: the)? (?:\w+ )?(?:fed|ecb|senate|congress|parliament|government"
+        r"|court)\b.*\b(?:rais|cut|lower|pass|vot|approv|decid|announc|rul|reject|agree|hik|increas|hold|held)\w*\b",
+        unless=r"\b(?:need|needed|to get|to be|qualify|monetize|youtube pay|good|ever|allowed|able|\d{4}|usually"
+        r"|normally)\b",
+        refused=("how many subscribers does the channel have", "did the fed raise rates", "how big is the jackpot"),
+        kept=("How many subscribers do I need to be paid?", "How does the fed raise rates?"),
     ),
     rule(
         "what is on, open or to be had",
         TIME,
         "open closed movies movie theaters theatres theater cinema cinemas showtimes showing tv "
         "stock available availability tickets seats rooms down outage outages events concert sold "
-        "playing near online up film films specials deals game concerts happening",
-        r"^(?:is|are|will)\b.*\b(?:open|closed)\b(?:$| (?:yet|now|still|right|on|at|late|for|past|until"
-        r"|till|after|before|sundays?)\b)(?!.*\b(?:source|minded|mouth|eyes?|door|heart|fracture"
+        "having experiencing playing near online up film films specials deals game concerts happening",
+        r"^(?:is|are|will)\b.*\b(?:open|closed)\b(?:$| (?:yet|now|still|right|on(?! (?:\w+days|weekends|(?:public "
+        r"|bank )?holidays)\b)|at|late|for|past"
+        r"|until|till|after|before|sunday)\b)(?!.*\b(?:source|minded|mouth|eyes?|door|heart|fracture"
         r"|relationship|set|interval|book)\b)"
         r"|\b(?:movies?|films?|shows?)\b.*\b(?:playing|showing|in (?:the )?(?:theat(?:er|re)s?|cinemas?)"
         r"|out)\b|\bshowtimes?\b|\b(?:what|anything) (?:is )?(?:good )?(?:on|playing at|showing at) (?:tv"
@@ -332,7 +378,8 @@ RULES: tuple[Rule, ...] = (
         r"|\bin stock\b|^(?:is|are|do|any|does)\b.*\b(?:available|availability|sold out|left|tickets|rooms"
         r"|seats)\b(?=.*\b(?:for|on|left|at|available|tickets)\b|$)(?!.*\b(?:in (?:india|europe|english"
         r"|python|java|android)|over the counter|online for free|cure|treatment|vaccine)\b)"
-        r"|^is (?:the |my )?[\w.]+ (?:down|offline|up|having (?:issues|an outage))\b$"
+        r"|^is (?:the |my )?[\w.]+ (?:down|offline|up|(?:having|experiencing) (?:issues|problems|trouble"
+        r"|difficulties|an outage))\b$"
         r"|\boutages?\b(?= (?:in|near|at|right|now)|$)|\bevents? (?:near|in|this|going|happening"
         r"|around)\b(?!.*\b(?:history|18|19|20\d\d|in (?:the|a) )\b)|\bwho is online\b|\b(?:deals?"
         r"|specials?) (?:at|today|right|on now)\b",

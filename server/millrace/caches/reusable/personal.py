@@ -26,7 +26,8 @@ _KEPT = (
     r"|assignments?|homework|classes|courses|exams?|vacation|pto|leave|days off|time off|timesheet|shifts?"
     r"|taxes|loan|mortgage|rent|interest|apr"
     r"|credit|stocks?|portfolio|shares|pull requests?|issues|commits|builds?|devices?|lights?|doors?"
-    r"|thermostat|oven|car|phone|keys|house|home"
+    r"|thermostat|oven|car|phone|keys|house|home|passports?|licen[cs]e|visa|memberships?|warranty|contracts?"
+    r"|certificates?|lease|registration"
     r"|network|ip|wifi|friends|followers|boss|team|manager|wife|husband|mom|mother|dad|father|kids?)"
 )
 
@@ -46,7 +47,8 @@ RULES: tuple[Rule, ...] = (
         rf"|monitor|verify|confirm|recite|hear|iterate|open|share|name|summarize|review|go over|status"
         rf"|update)\b"
         rf".*\b{_MINE} (?:[\w'&]+ ){{0,3}}?{_KEPT}\b"
-        rf"|^{_MINE} (?:[\w']+ ){{0,2}}?{_KEPT}(?: (?:please|now|status|balance|due date|total))*$"
+        rf"|^{_MINE} (?:[\w']+ ){{0,2}}?{_KEPT}(?: (?:please|now|status|balance|due date|total|reference|number|code"
+        rf"|details|history))*$"
         rf"|\b(?:status|balance|summary|overview|location|details|total|amount|name|date) (?:of|on|for) {_MINE}\b",
         unless=r"\b(?:how to|why|steps?|process|procedure|ways?|tips|ideas|advice|instructions?|tutorial|guide"
         r"|would|could|can|else|accepts?|reason|takes?|needs?|requires?d?|have to|allow|my (?:kids"
@@ -117,8 +119,8 @@ RULES: tuple[Rule, ...] = (
         r"|\babout me\b$|\bassigned to me\b",
         unless=r"\b(?:(?:as|because|since|while|that|who|and) i|charged|options|choices|rights|\w+,? if i|what if"
         r"|when i (?:have|am|was)|before i|after i"
-        r"|once i|unless i|while i|how do i|should i|what do i do|wrong)\b|^what (?:do|am) i (?:do|need"
-        r"|missing|supposed|doing wrong)\b|\bi have (?:a|an|the flu|to)\b",
+        r"|once i|unless i|while i|do i get (?:for|if|when|with|from)|how do i|should i|what do i do|wrong)\b"
+        r"|^what (?:do|am) i (?:do|need|missing|supposed|doing wrong)\b|\bi have (?:a|an|the flu|to)\b",
         refused=(
             "how much money do I have",
             "did I lock the door and set the alarm",
@@ -279,6 +281,17 @@ RULES: tuple[Rule, ...] = (
         general=True,
         refused=("how do I look today", "Can you see my screen?", "guess my age", "do I look fat"),
         kept=("How do I look up a word?", "How do I see my screen time?", "Can owls see me at night?"),
+    ),
+    rule(
+        "what I gave",
+        ASKER,
+        "uploaded attached shared pasted posted submitted file record",
+        r"\b(?:what|that|which|file|document|picture|photo|image|pdf) i (?:have |just )*(?:uploaded|attached|shared"
+        r"|pasted|posted|submitted)\b|\b(?:have|got|is|are) on (?:file|record) (?:for|about) (?:me|us)\b",
+        general=True,
+        unless=r"\b(?:how|why|should|if)\b",
+        refused=("Can you see what I uploaded?", "which address do you have on file for me"),
+        kept=("How do I delete a file that I uploaded?", "What is a file?"),
     ),
     rule(
         "what I hear and see",

@@ -66,8 +66,12 @@ _FRAMES = (
             rf"{_YOU}(?: (?:help|assist) (?:me|us)(?: (?:to|with|in|by))?| be able to)?\b ?"
             rf"|{_I} (?:want|need|like|love|prefer)(?: for)? you to\b ?|would you mind\b ?|can i get you to\b ?"
             r"|(?:is it|would it be) (?:possible|ok|okay) for you to\b ?|are you able to\b ?"
-            r"|you (?:need to|should|must)\b ?"
-            r"|how about you\b ?|do me a favor and\b ?"
+            r"|you (?:need to|should|must)\b ?|how about you\b ?|(?:can you )?do me a favou?r and\b ?"
+            r"|would you be (?:so )?(?:kind|good|nice)(?: enough)?(?: as)? to\b ?|be (?:so|a) (?:kind|good"
+            r"|dear)(?: as to| and)\b ?|(?:if|whether) you (?:could|can|would|might)(?: please| kindly)?\b ?"
+            r"|(?:i (?:would|will) (?:really )?(?:appreciate it|be (?:very |so )?(?:grateful|glad|happy|thankful)"
+            r"|love it)"
+            r"|it would be (?:great|nice|lovely|good|helpful)) if you (?:could|would|can)(?: please| kindly)?\b ?"
         ),
     ),
     # It says what its writer wants, or has to do.
@@ -106,7 +110,7 @@ _GENERAL = re.compile(
     r"|people) (?!have any|know any)\w+)"
 )
 _STATEMENT = re.compile(
-    r"(?:i|we|it|he|she|someone|somebody|they|there|got)\b|(?:my|our|the|an?)\b.*\b(?:is|are|was|were|has"
+    r"(?:i|we|it|he|she|someone|somebody|they|there|got(?! any\b))\b|(?:my|our|the|an?)\b.*\b(?:is|are|was|were|has"
     r"|have|had|does|did"
     r"|will|would|can|could|not|needs?|keeps?|seems?|says?|shows?|broke|got|went|\w+ed)\b"
 )
