@@ -77,35 +77,18 @@ _PARTS = listed(
     "upper lower inner outer front rear north south east west northern southern eastern western former vice deputy "
     "assistant half junior senior breast"
 )
-# Nouns that say again what the noun before them is.
-_SAME_AGAIN = listed(
-    "habit language area date game problem issue time today now country city account app program website site page "
-    "software company system people person word name number guide tutorial"
-)
 
 
-def other_head(a: Question, b: Question, pairing: Pairing) -> Said | None:
-    """Bread dough is no bread, and the upper back only a part of the back: one word more, next to one of both."""
+def part(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """The upper back is only a part of the back, and a vice president is no president."""
     left, right = pairing.rest
-    if len(left) + len(right) != 1 or a.kinds != b.kinds or not a.kinds:
+    if len(left) + len(right) != 1:
         return None
-    one, word = (a, left[0]) if left else (b, right[0])
-    at = one.words.index(word)
-    following = one.words[at + 1] if at + 1 < len(one.words) else None
-    is_part = word.text in _PARTS and following is not None and not (following.lead or following.article)
-    is_head = (
-        following is None
-        and at > 1
-        and not one.trailing
-        and not (word.lead or word.article or word.joint)
-        and word.common
-        and not word.named
-        and inflection(word.text) == ""
-        and not word.lemmas & _SAME_AGAIN
-        and not word.text.endswith("ly")
-        and len(one.words) <= _FEW_WORDS
-    )
-    return ((word.text, "") if left else ("", word.text)) if is_part or is_head else None
+    side, word = (a, left[0]) if left else (b, right[0])
+    at = side.words.index(word) + 1
+    if word.text not in _PARTS or at == len(side.words) or side.words[at].lead or side.words[at].article:
+        return None
+    return (word.text, "") if left else ("", word.text)
 
 
 # What follows the name of a product, or its number.

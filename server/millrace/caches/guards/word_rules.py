@@ -181,15 +181,15 @@ WORD_RULES = (
         agrees=(("What causes rain?", "Why does it rain?"),),
     ),
     WordRule(
-        "other head",
+        "part",
         Kind.HARD,
-        "a word more makes it another thing",
-        checks.other_head,
+        "one asks about a part, or another one",
+        checks.part,
         objects=(
-            ("How do I freeze bread?", "How do I freeze bread dough?"),
-            ("What stretches a back?", "What stretches an upper back?"),
+            ("What stretches the back?", "What stretches the upper back?"),
+            ("How old is the president of Peru?", "How old is the vice president of Peru?"),
         ),
-        agrees=(("How do I stop my bad habit?", "How do I stop bad habits?"),),
+        agrees=(("Where is the back of the east wing?", "where is the back of the east wing"),),
     ),
     WordRule(
         "preposition",
