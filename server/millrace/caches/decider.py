@@ -21,7 +21,7 @@ from millrace.ports import Likeness
 from millrace.types import NearAnswer, SemanticMiss
 
 TOO_FAR = "too few words are alike"
-VERSION = 3  # increase it when fewer questions may be stored than before: what is on disk is then read again
+VERSION = 4  # increase it when fewer questions may be stored than before: what is on disk is then read again
 
 
 class Chosen(Struct, frozen=True):

@@ -21,10 +21,12 @@ _FACES = "🙂😊😀😃😄🙏"
 _SMILE = re.compile(rf"(?:(?<=[.?!])|(?<=thanks)|(?<=thank you))\s*(?:[:;]-?\)|[{_FACES}])+\s*$", re.IGNORECASE)
 _SMILE_ENDS = (")", *_FACES)
 _BOLD = re.compile(r"\s*(\*\*|__|#+\s)(?!\s)(.*?)(\*\*|__)?\s*$")
-_SIGN_NAMED = r"\b(?:operator|symbol|sign|character|mark)\s+\W$|\b(?:method|function|call)\s+\w+!$"
 _PLAIN = re.compile(r"[A-Za-z0-9\s',]*[?.!]*")  # texts that have no sign at all, if no digit is before an apostrophe
-# What may be a sign in a text that looks plain: f'(0), 5!, the operator !
-_MAY_BE_SIGN = re.compile(rf"\b[A-Za-z0-9]'(?!\w)|\d!(?!!)|{_SIGN_NAMED}", re.IGNORECASE)
+# What may be a sign in a text that looks plain: f'(0), 5!, and at its end the operator ! and the method save!
+_MAY_BE_SIGN = re.compile(r"\b[A-Za-z0-9]'(?!\w)|\d!(?!!)")
+_NAMES_SIGN = re.compile(
+    r"\b(?:operator|symbol|sign|character|mark)\s+\W$|\b(?:method|function|call)\s+\w+!$", re.IGNORECASE
+)
 _SIGN = re.compile(r"[^\w\s]|[_²³¹⁰-₟¼-¾⅐-↋]")
 _BY_NUMBERS = frozenset("$€£¥₹%°")  # units, which are compared with the numbers
 _ENDS = frozenset(".?!")
@@ -55,7 +57,6 @@ _LETTERED = re.compile(
 )
 
 _QUOTATION = re.compile(r"\"([^\"]+)\"|`([^`]+)`|(?<!\w)'([^']+)'(?!\w)")
-_NAMES_SIGN = re.compile(_SIGN_NAMED, re.IGNORECASE)
 _LINED = re.compile(
     r"\b(?:poems?|haikus?|limericks?|sonnets?|verses?|stanzas?|lyrics|rhymes?|lines?|lists?|csv|tsv|tables?|format|address"
     r"|markdown|render)\b",
@@ -98,7 +99,7 @@ def read(text: str, *, about_text: bool) -> Marks:
     )
     return Marks(
         text=text,
-        signs=() if _PLAIN.fullmatch(text) and not _MAY_BE_SIGN.search(text) else tuple(_signs(text)),
+        signs=() if _is_plain(text) else tuple(_signs(text)),
         indents=_indents(text) if "\n" in text else (),
         lines=_lines(text) if "\n" in text else (),
         about_text=about_text,
@@ -109,11 +110,19 @@ def read(text: str, *, about_text: bool) -> Marks:
     )
 
 
+def _is_plain(text: str) -> bool:
+    return _PLAIN.fullmatch(text) is not None and not (_MAY_BE_SIGN.search(text) or _names_sign(text))
+
+
+def _names_sign(text: str) -> bool:
+    return _NAMES_SIGN.search(text, max(0, len(text) - _NEAR)) is not None
+
+
 def _signs(text: str) -> list[str]:
     found: list[str] = []
     quotes = 0
     plain_brackets = _plain_brackets(text) if "(" in text else frozenset()
-    named = _NAMES_SIGN.search(text)
+    named = _names_sign(text)
     body = len(text.rstrip(" .?!"))
     for match in _SIGN.finditer(text):
         sign, at = match[0], match.start()

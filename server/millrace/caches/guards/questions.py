@@ -212,6 +212,7 @@ _MODALS = {
     "would": "would",
 }
 NEED = "need"
+_NEEDED = frozenset({"have", "has", "need", "needs", "required", "obliged", "obligated"})
 _NEEDS = re.compile(
     r"\b(?:(?:do|does|did) (?:(?!if|when|that|because)\w+ ){1,4}(?:have|need)|who (?:has|needs)"
     r"|(?:is|are|am) (?:\w+ ){0,3}(?:required|obliged|obligated)) to (?!do with\b)\w"
@@ -243,7 +244,8 @@ def kinds(tokens: list[str]) -> tuple[str, ...]:
 def modals(tokens: list[str], asked: list[str]) -> frozenset[str]:
     """Return the modal verbs, one name for each meaning."""
     found = frozenset(_MODALS[token] for token in tokens if token in _MODALS)
-    return found or (frozenset({NEED}) if _NEEDS.search(" ".join(asked)) else found)
+    is_needed = not found and not _NEEDED.isdisjoint(asked) and _NEEDS.search(" ".join(asked))
+    return frozenset({NEED}) if is_needed else found
 
 
 def modals_differ(left: frozenset[str], right: frozenset[str]) -> bool | None:
