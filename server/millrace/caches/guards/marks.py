@@ -62,6 +62,8 @@ _LINED = re.compile(
     r"|markdown|render)\b",
     re.IGNORECASE,
 )
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+_ANNOUNCED = re.compile(r"([?:]|\A[^\n]+)[^\S\n]*\n(?:[^\S\n]*\n)+")
 _OPENS_QUOTE = re.compile(r"(?<!\w)'")
 _PASTED = re.compile(r":\s+(\S.*)|:\n(.*)", re.DOTALL)
 _ASKS = re.compile(
@@ -76,7 +78,7 @@ class Marks(Struct, frozen=True):
     text: str  # with plain quotes and dashes, no invisible characters
     signs: tuple[str, ...]  # in order; a bracket with the word inside it
     indents: tuple[int, ...]  # blanks before each line, if any has some, and how many lines have tabs inside
-    lines: tuple[int, ...]  # the words of each line that is not blank, where lines are what is asked about
+    lines: tuple[int, ...]  # the words of each line, 0 of a blank one, where lines are what is asked about
     about_text: bool  # it asks about words, tone or another property of a text
     identifiers: dict[str, str]  # lower case -> as written, of pieces that may be code
     quoted: tuple[str, ...]  # quotations and code spans
@@ -220,7 +222,11 @@ def _indents(text: str) -> tuple[int, ...]:
 
 
 def _lines(text: str) -> tuple[int, ...]:
-    return tuple(len(line.split()) for line in text.split("\n") if line.strip()) if _LINED.search(text) else ()
+    if not _LINED.search(text):
+        return ()
+    # A blank line after the question, or after what announces a text, parts no stanzas.
+    plain = _BLANK_LINES.sub("\n\n", _ANNOUNCED.sub(r"\1\n", text))
+    return tuple(len(line.split()) for line in plain.split("\n"))
 
 
 def _indent(line: str) -> int:

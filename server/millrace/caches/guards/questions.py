@@ -308,6 +308,14 @@ def persons(tokens: list[str]) -> tuple[str, ...]:
     )
 
 
+def taught(plain: tuple[str, ...]) -> int:
+    """Return 1 if a text begins with an order to tell or teach me, -1 if it asks whether I do it to you, else 0."""
+    if plain[:1] and plain[0] in _TO_ME and plain[1:2] in {("me",), ("us",)}:
+        return 1
+    modal, asker, verb, asked = (*plain[:4], "", "", "", "")[:4]
+    return -1 if modal in _MODALS and asker in {"i", "we"} and verb in _TO_ME and asked == "you" else 0
+
+
 _TO_ME = listed("for to tell give show help let teach send explain remind")
 _PERSONS = (
     dict.fromkeys(("i", "we"), "1")

@@ -5,7 +5,7 @@ from collections import Counter
 from millrace.caches.guards import marks, numbers, polarity, questions
 from millrace.caches.guards.question import Question, verbatim_differs
 from millrace.caches.guards.said import NOTHING, Said, only, turned
-from millrace.caches.guards.words import listed
+from millrace.caches.guards.words import NUMBER, listed
 
 
 def language(a: Question, b: Question) -> Said | None:
@@ -95,6 +95,8 @@ def modality(a: Question, b: Question) -> Said | None:
 
 def person(a: Question, b: Question) -> Said | None:
     """Compare who is asked about."""
+    if questions.taught(a.plain) * questions.taught(b.plain) < 0:
+        return NOTHING
     of_business = any(not questions.BUSINESS.isdisjoint(word.lemmas) for word in a.words)
     return NOTHING if questions.persons_differ(a.persons, b.persons, of_business=of_business) else None
 
@@ -127,7 +129,7 @@ _FEW = frozenset({"few", "little"})
 
 def quantifier(a: Question, b: Question) -> Said | None:
     """Compare "all", "some", "few", "everyone", "twice" and the like."""
-    found = _whole_or_part(a, b) or turned(_whole_or_part(b, a)) or _times(a, b) or _few_or_a_few(a, b)
+    found = _whole_or_part(a, b) or turned(_whole_or_part(b, a)) or _times(a, b) or _few_or_a_few(a, b) or _bounds(a, b)
     if found is not None:
         return found
     left, right = ([word for word in side.quantifiers if word in _SCALE] for side in (a, b))
@@ -160,6 +162,36 @@ def _few(question: Question) -> set[tuple[bool, str]]:
     """Return what few or little stand before, each with whether "a" is before them: few people, or a few people."""
     plain = ("", *question.plain, "")
     return {(plain[at - 1] == "a", plain[at + 1]) for at in range(1, len(plain)) if plain[at] in _FEW}
+
+
+# What bounds a number, as `synonyms` and `polarity` leave it; "of" and the like may stand between.
+_BOUNDS = {
+    **{"exactly": "exactly", "precisely": "exactly", "minimum": "minimum", "maximum": "maximum", "up": "maximum"},
+    **{"over": "over", "under": "under", **dict.fromkeys(("about", "around", "roughly", "approximately"), "about")},
+}
+_NOT_BOUNDS = {"over": "maximum", "under": "minimum"}  # no more than, not less than
+_BOUNDING = listed("of to than the a")
+_OR_BOUNDS = dict.fromkeys(("more", "over", "above"), "minimum") | dict.fromkeys(("less", "fewer", "under"), "maximum")
+
+
+def _bounds(a: Question, b: Question) -> Said | None:
+    """Tell exactly, at least, at most, more than and less than before a number, where both texts bound one."""
+    left, right = _bounded(a.plain), _bounded(b.plain)
+    return only(left, right) if left and right and sorted(left) != sorted(right) else None
+
+
+def _bounded(plain: tuple[str, ...]) -> list[str]:
+    found = []
+    for at, token in enumerate(plain):
+        if not token.startswith(NUMBER):
+            continue
+        before = [word for word in plain[:at] if word not in _BOUNDING][-2:]
+        bound = before[-1] if before else ""
+        negated = len(before) > 1 and before[0] in {"no", "not"}
+        found.append((_NOT_BOUNDS if negated and bound in _NOT_BOUNDS else _BOUNDS).get(bound, ""))
+        if plain[at + 1 : at + 2] == ("or",):
+            found.append(_OR_BOUNDS.get(" ".join(plain[at + 2 : at + 3]), ""))
+    return [bound for bound in found if bound]
 
 
 def conjunction(a: Question, b: Question) -> Said | None:

@@ -56,10 +56,12 @@ TEXT_RULES = (
             ("Fix the list\n- a\n  - b", "Fix the list\n- a\n- b"),
             ("Does it run?\nall:\n\tcc a.c", "Does it run?\nall:\n    cc a.c"),
             ("Is it a haiku?\nold pond\na frog leaps in\nwater", "Is it a haiku?\nold pond\na frog leaps\nin water"),
+            ("Is it one stanza?\nold pond.\n\na frog", "Is it one stanza?\nold pond.\na frog"),
         ),
         agrees=(
             ("Fix the list\n- a\n- b", "Fix the list\n- a\n- b"),
             ("Why is it cold?\nI am\nin Rome", "Why is it cold?\nI am in\nRome"),
+            ("Is it a haiku?\n\nold pond\na frog", "Is it a haiku?\nold pond\na frog"),
         ),
     ),
     TextRule(
@@ -152,7 +154,11 @@ TEXT_RULES = (
         "person",
         "I and you differ",
         checks.person,
-        objects=(("Can you refund an order?", "Can I refund an order?"), ("Do I love you?", "Do you love me?")),
+        objects=(
+            ("Can you refund an order?", "Can I refund an order?"),
+            ("Do I love you?", "Do you love me?"),
+            ("Can you teach me chess?", "Can I teach you chess?"),
+        ),
         agrees=(("How do you make tea?", "How do I make tea?"),),
     ),
     TextRule(
@@ -171,15 +177,21 @@ TEXT_RULES = (
     ),
     TextRule(
         "quantifier",
-        "all, some, few, twice or only differ",
+        "all, some, few, twice, only or what bounds a number differ",
         checks.quantifier,
         objects=(
             ("Do all birds fly?", "Do some birds fly?"),
             ("Why does everyone like jazz?", "Why does someone like jazz?"),
             ("Why do few people like jazz?", "Why do a few people like jazz?"),
             ("Is it once or twice a day?", "Is it twice or thrice a day?"),
+            ("Do I need exactly two witnesses?", "Do I need at least two witnesses?"),
+            ("May I keep up to 5 dogs?", "May I keep 5 or more dogs?"),
         ),
-        agrees=(("Do birds fly?", "Do birds fly"), ("Does anyone like jazz?", "Does somebody like jazz?")),
+        agrees=(
+            ("Do birds fly?", "Do birds fly"),
+            ("Does anyone like jazz?", "Does somebody like jazz?"),
+            ("Are at most 5 dogs allowed?", "Are no more than five dogs allowed?"),
+        ),
     ),
     TextRule(
         "conjunction",

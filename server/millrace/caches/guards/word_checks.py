@@ -59,7 +59,8 @@ def names(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
 _PLACES = listed("city state county river lake bay island university college airport province republic")
 
 
-_NEWER = listed("new san saint papua equatorial upper lower")  # what the name of another place begins with
+# What the name of another place begins with.
+_NEWER = listed("new san saint papua equatorial upper lower american french british dutch")
 _AS_UNITS = listed("metre gram litre hour second celsius fahrenheit")  # as which m, g and so on are read after a number
 
 
@@ -70,6 +71,12 @@ def _after_number(before: Word | None, word: Word, other: Question) -> bool:
     if word.text == "second" and before.text.endswith("0"):  # as which the end of "1980s" is read
         return False
     return (len(word.text) == 1 and word.text.isalpha()) or (word.text in _AS_UNITS and not other.units)
+
+
+def _is_name(word: Word, after: Word) -> bool:
+    """Whether two words make a name: French Polynesia, and where none has a capital, american samoa."""
+    is_rare = not (word.common or after.common or after.lead or after.article or after.text.startswith(NUMBER))
+    return (word.named and after.named) or is_rare
 
 
 # Of what follows them only a part, or another one.
@@ -105,7 +112,7 @@ def longer_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
             before = side[at - 1] if at and not word.lead and not word.article else None
             is_model = before is not None and (before.named or not before.common) and word.text in _MODELS
             after = side[at + 1] if at + 1 < len(side) else None
-            is_new = word.text in _NEWER and word.named and after is not None and after.named and after.text != "year"
+            is_new = word.text in _NEWER and after is not None and after.text != "year" and _is_name(word, after)
             if is_new or _after_number(before, word, b if side is a.words else a):
                 return (word.text, "") if side is a.words else ("", word.text)
             is_place = word.text in _PLACES and any(not x.common and not x.text.startswith(NUMBER) for x in around)

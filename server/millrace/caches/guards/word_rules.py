@@ -42,6 +42,7 @@ WORD_RULES = (
         objects=(
             ("where is kansas", "where is kansas city"),
             ("Where is York?", "Where is New York?"),
+            ("where is samoa", "where is american samoa"),
             ("how heavy is the iphone 4", "how heavy is the iphone 4s"),
         ),
         agrees=(

@@ -390,10 +390,16 @@ RULES: tuple[Rule, ...] = (
         "stop cancel end undo ignore abort quit kill finish halt revert",
         "talking, speaking, processing, listening, the process, this process, the current, the task, "
         "this task, the last, previous, that "
-        "request, this request, the request, the action, that, this, what you, now, it",
+        "request, this request, the request, the action, that, this, what you, now, it, (?:process|job|pid|task) \\d+",
         unless="hiccup, noise, happening, works, habit, bleeding, smoking, email, at the end of, python, "
         "in sql, git, my, commit, a gym",
-        refused=("stop what you're doing", "cancel the current task", "undo that", "ignore the previous command"),
+        refused=(
+            "stop what you're doing",
+            "cancel the current task",
+            "undo that",
+            "ignore the previous command",
+            "kill process 4411",
+        ),
         kept=("end task in windows", "How do I undo the last commit in git?"),
     ),
     deed(
@@ -417,7 +423,7 @@ RULES: tuple[Rule, ...] = (
         "my photos, all photos, all pictures, all files, all documents, all emails, all messages, all the, copies, "
         "my changes, the changes, my branch, my code, an? (?:jira|support|bug|github|new|help|helpdesk) (?:ticket"
         "|issue), my library, attachment, the tests, the build, my pull request, pull request, a ticket, "
-        "an issue, this issue, to production, bug report, support request, my run, my "
+        "an issue, this issue, a bug (?:about|against|on|for), to production, bug report, support request, my run, my "
         "workout, this workout, expense report, all my messages, app",
         unless="how, what, on a mac, of the moon, youtube channel, youtube video, an app, in (?:word|excel|gmail"
         "|minecraft), this sentence, log in, it take, google maps api, app store, app for, app "
@@ -428,6 +434,7 @@ RULES: tuple[Rule, ...] = (
             "print the document",
             "merge my pull request",
             "create a ticket for the broken printer",
+            "file a bug about the login page",
         ),
         kept=("open a csv file in pandas", "How do I take a screenshot on a Mac?", "run tests in parallel pytest"),
     ),

@@ -25,13 +25,14 @@ RULES: tuple[Rule, ...] = (
         "now and near days",
         TIME,
         "today tonight tomorrow yesterday now moment morning afternoon evening night week "
-        "weekend month ago tonite 2day "
+        "weekend month hour hours minutes ago tonite 2day "
         f"tmrw currently today's tonight's tomorrow's yesterday's {_DAYS.replace('|', ' ')}",
         r"\b(?:today|tonight|tonite|tomorrow|tmrw|yesterday|2day)\b|\bright now\b|\bat (?:the"
         r"|this) moment\b|(?:is|are|am|was|do|did)\b.*\bnow$"
         r"|^(?:what|who|where|which|is|are|how (?:is|are|much|many|hot|cold|warm"
         r"|busy))\b.* now\b(?! (?:that|a days|if|when|do|does|what|how))|\bright this (?:minute|second)\b"
-        r"|\b(?:this|coming|next|last|past) (?:morning|afternoon|evening|night|week|weekend|month|quarter)\b"
+        r"|\b(?:this|coming|next|last|past) (?:morning|afternoon|evening|night|week|weekend|month|quarter)\b(?! of\b)"
+        r"|\b(?:in|during|over|within|for) the (?:last|past|next|coming) (?:\w+ )?(?:minutes?|hours?)\b(?! of\b)"
         rf"|\b(?:this|next|last|coming|on|by) (?:{_DAYS})\b(?! (?:the|night football|prayer))|\b(?:\d+|an?"
         rf"|two|three|few) (?:minutes?|hours?|days?|weeks?) ago\b",
         unless=r"\b(?:today's|in today's|of today's) (?:\w+ )?(?:world|society|age|market|era|generations?"
@@ -47,8 +48,10 @@ RULES: tuple[Rule, ...] = (
             "who is playing tonight",
             "Who is the president right now?",
             "what is open on sunday",
+            "any earthquakes in the last hour",
         ),
         kept=(
+            "How many days are in the last month of the year?",
             "Is slavery still common today?",
             "How do people find work in today's world?",
             "get yesterday's date in python",
@@ -253,6 +256,7 @@ RULES: tuple[Rule, ...] = (
         r"|\bflight status\b|^(?:status|where is|track|what gate|which gate)\b.*\b(?:flight|train|bus"
         r"|plane)\b|\bgate\b.*\bflight\b|^how (?:(?:busy|crowded|full) (?:is|will|does)"
         r"|long is the (?:wait|line|queue))\b"
+        r"|^(?:what|how) (?:is|are) the (?:wait|line|queue)s?(?: like)? (?:at|in|for)\b"
         r"|\bhow long (?:is|are) the (?:waits?|lines?|queues?)\b|^(?:is|are|will)\b.*\b(?:busy|crowded"
         r"|packed|full|running late|on time|booked up)\b(?:$| (?:at|on|after|before|around|right|now"
         r"|in the)\b)"
@@ -266,6 +270,7 @@ RULES: tuple[Rule, ...] = (
             "How is traffic on I-95?",
             "Is flight UA 212 on time?",
             "how busy is the gym",
+            "what is the queue like at security",
             "any delays on the subway",
             "is my train running late",
         ),
@@ -290,7 +295,7 @@ RULES: tuple[Rule, ...] = (
         "leading ahead losing top charts chart league table standings leaderboard trending trends polls election "
         "happening happened latest current currently recent "
         "update updates new standings beat lost "
-        "up-to-date breaking viral outcome results result",
+        "up-to-date breaking viral outcome results result well smoothly",
         r"\b(?:latest|recent|current|breaking|today's|live|local|world|sports?|any|the|some"
         r"|more) (?:\w+ )?(?:news|headlines?)\b(?! (?:channel|paper|anchor|site|sites|websites?|apps?"
         r"|agency|feed algorithm|source|sources|article))|^(?:\w+ )?(?:news|headlines)\b(?: (?:about|on"
@@ -315,8 +320,8 @@ RULES: tuple[Rule, ...] = (
         r"|left)(?: (?:yet|already))?$"
         r"|^what (?:is everyone|are (?:people|they|critics|fans)) (?:saying|talking|tweeting)\b"
         rf"|\b(?:current|latest|live|most recent|up-to-date|real-?time) (?:\w+ )?{_FAST}\b(?!.*\b(?:python"
-        rf"|java|javascript|sql|excel|c#|php|linux|git|electric|ohm)\b)|\b(?:ahead|leading"
-        rf"|doing) in the polls\b",
+        rf"|java|javascript|sql|excel|c#|php|linux|git|electric|ohm)\b)|\b(?:ahead|leads?|leading"
+        rf"|doing) in the polls\b|^did the (?:[\w-]+ ){{1,2}}go (?:well|ok|okay|fine|smoothly|through)\b",
         unless=r"\b(?:javascript|python|java|sql|excel|php|c#)\b|\bgood (?:credit )?scores?\b|\b(?:credit|test"
         r"|sat|ielts|gre|toefl|act|apgar) scores?\b(?! (?:my|mine))|\b(?:fake news|what is a (?:headline"
         r"|news)|how to write|write (?:a|an)|fox news|good news for|yellow journalism|current (?:account"
@@ -326,11 +331,15 @@ RULES: tuple[Rule, ...] = (
             "who's winning",
             "what's trending on Twitter",
             "latest on the strike",
+            "which candidates lead in the polls",
+            "did the launch go well",
             "what is the current price of silver",
         ),
         kept=(
             "Who won the 1998 world cup?",
+            "Why did the launch go well?",
             "Who is the president of France?",
+            "What does breaking news mean?",
             "What is a good credit score?",
         ),
     ),

@@ -30,6 +30,7 @@ _PAST = re.compile(
 # What is explained in general: "what is a tongue twister", "the difference between news and opinion".
 _EXPLAINED = re.compile(
     r"^(?:what is |what are |explain |tell me )?(?:the )?(?:main )?(?:differences?|distinction) between\b"
+    r"|^what does (?:the (?:word|term|phrase) )?(?:(?!my|the|this|latest|current|today|tonight|now)[\w-]+ ){1,3}mean$"
     r"|^what (?:is|are) an? (?!good|new|random|fun|cool|funny|interesting|nice|lucky|current|great)[\w-]+"
     r"(?: (?!worth|at|now|doing|trading|going|cost|like|today|of|for|to|in|on)[\w-]+)?$"
 )
