@@ -49,7 +49,7 @@ def test_no_feature_of_the_networks_speaks_against_what_they_say() -> None:
 
 def test_what_the_verifier_was_not_asked_about_is_not_served() -> None:
     """However little the rules object: the weights have not learned what its silence means."""
-    a, b = Question.read("What is a hard drive?"), Question.read("What is a difficult drive?")
+    a, b = Question.read("What is a hard exam?"), Question.read("What is a difficult exam?")
     assert not judge(a, b).hard
     assert probability(shipped()["networks"], a, b, judge(a, b), Likeness(0.68, None)) == 0
 

@@ -37,7 +37,7 @@ _WORD_END = re.compile(r"(?:^|[\s(])[A-Za-z]{2,}$")
 _WORD_BEGIN = re.compile(r"[A-Za-z]{2,}(?:$|[\s?.!,;)](?!\w))")
 # Not glued to what is before, and no part of a formula: "not (a or b)", "(x + 1)"; and the plural in "movie(s)".
 _IN_BRACKETS = re.compile(
-    r"(?:(?<=\s)|^)\((?!\W{0,9}(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)"
+    r"(?:(?<=\s)|^)\((?!\W{0,9}(?:not|and|or)\b)(?=[^()]*[A-Za-z]{3})(?:(?!\b(?:[A-Za-z]|and|or|not|plus|minus)\b)[\w\s.,:'\"-])+\)|(?<=\w)\((?:s|es)\)"
 )
 _NEAR = 40  # characters beside a sign that are looked at
 _INSIDE = re.compile(r"\w+|\S")
@@ -46,7 +46,12 @@ _INSIDE = re.compile(r"\w+|\S")
 _CHUNK = re.compile(r"[^\s,;()\[\]{}\"'`?!]+")
 _JOINED = re.compile(r"\w[._/\\:@#=]+\w|^[-/.~@#$\\%+:]+\w|^[a-z]\+\w+$")
 _MIXED = re.compile(r"\d[A-Za-z]|[A-Za-z]\d|[a-z][A-Z]")
-_UNIT = re.compile(r"\d\s?((?:[kKMGT]i?[bB](?:it|yte)?(?:ps)?|[mM](?:Wh?|w|V|A|g|m|Hz))(?:/s)?)\b", re.ASCII)
+# Units of data are read without a number too.
+_UNIT = re.compile(
+    r"(?:\b(?=[kKMGT]i?[bB](?:ps)?\b)|\d\s?)"
+    r"((?:[kKMGT]i?[bB](?:it|yte)?(?:ps)?|[mM](?:Wh?|w|V|A|g|m|Hz))(?:/s)?)\b",
+    re.ASCII,
+)
 _AS_UNIT = "unit "  # before the key of a unit
 _NO_IDENTIFIER = frozenset({"a", "i"})
 # What comes before a letter as such: "the I flag".

@@ -166,6 +166,8 @@ def role_differs(left: Sequence[Word], right: Sequence[Word], pairs: Sequence[Pa
         if left[verb.left].passive == right[verb.right].passive:
             continue
         for noun in pairs:
+            if left[noun.left].text.endswith("."):  # an ordinal: when was it first climbed
+                continue
             if noun is not verb and abs(noun.left - verb.left) <= _NEAR and abs(noun.right - verb.right) <= _NEAR:
                 one, two = _role(left, verb.left, noun.left), _role(right, verb.right, noun.right)
                 if one and two and one != two:

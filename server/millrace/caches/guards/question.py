@@ -55,7 +55,7 @@ class Question(Struct, frozen=True):
         content, negations, trailing = _content(tokens, is_told=_is_told(polite.split()))
         if text != text.lower() and words.case_tells(text):
             content = _marked_plain(content, plain)
-        strong = any(not STRONG_WORDING.isdisjoint(word.lemmas) for word in content) or _quotes_words(plain)
+        strong = any(map(_is_wording, ("", *(word.text for word in content)), content)) or _quotes_words(plain)
         weak = any(not _WEAK_WORDING.isdisjoint(word.lemmas) for word in content)
         wording = strong or (weak and len(content) <= _SHORT)
         read = marks.read(text, about_text=strong or weak)
@@ -110,6 +110,14 @@ STRONG_WORDING = listed(
 _WEAK_WORDING = listed(
     "mean meaning define definition word phrase sentence stand message review correct paragraph quote"
 )
+_SENT = listed("cover resignation recommendation love business reference thank termination offer complaint motivation")
+
+
+def _is_wording(before: str, word: Word) -> bool:
+    """Whether a word says that words are asked about. A cover letter is none of the alphabet."""
+    return not STRONG_WORDING.isdisjoint(word.lemmas) and not (before in _SENT and "letter" in word.lemmas)
+
+
 _SHORT = 3  # content words: of so few, "what does buy mean" asks about a word
 _CODE = re.compile(
     r"[{}\\]|[)\w];\s*(?:\n|$)|==|!=|[-=]>|::|</|\(\)\s*[.:]|^[^\S\n]*(?:def|class|import|from|SELECT|#include)\b.*\n",
@@ -166,8 +174,10 @@ def _content(
         if _is_content(token):
             text = token.removeprefix(NAME)
             passive = past = False
-            if not token.startswith(NUMBER) and words.inflection(text) == "past":
-                by = tokens[at + 1 : at + 2] == ["by"]
+            by = tokens[at + 1 : at + 2] == ["by"]
+            if by and be and text in words.UNCHANGED:
+                passive = True
+            elif not token.startswith(NUMBER) and words.inflection(text) == "past":
                 passive = (be and not article) or by
                 past = not (helped or article or passive) and text not in words.MAKERS and _may_be_finite(before)
             part += bool(joint)

@@ -50,6 +50,11 @@ _POLITE_PATTERNS = (
     ),
     (r"^please ", ""),
     (
+        r"^(?:may|can|could) i (?:please )?(?:have|get) (?=(?:\S+ ){1,2}(?:recipe|list|summary|example|explanation"
+        r"|definition|overview)s?\b)",
+        "give me ",
+    ),
+    (
         rf"^(?:(?:would|do) you mind|(?:would|could) you be so kind as to) (?:telling|explaining to|explaining"
         rf"|showing|tell|explain to|explain|show){_ME} (?=(?:{_WH})\b)",
         "",
@@ -153,6 +158,8 @@ _FRAMES = grouped(
                 (rf"how (?:{loose or '[.]'}) (?:is|are)", f"?{noun}~"),  # a pepper may be hot, and prices high
             )
         ),
+        # "How far is it from here" is "what is the distance between it and here".
+        (r"(?<=\?distance )(\S+(?: \S+){0,3}) (?:from|to) (?=\S+(?: \S+){0,3}(?: [.,])*$)", r"\1 and "),
         # Differences.
         (rf"(?:what{_IS}|{_TELL}{_ME}|how){_THE}(?: (?:main|key|exact))? (?:differences?|distinction) between",
          "?what differ between"),
@@ -183,7 +190,7 @@ _FRAMES = grouped(
         # What.
         (rf"^{_TELL}{_ME} about|^(?:explain|describe|outline){_ME}|^(?:define)(?: me)?(?! (?:an?|the)\b)"
          rf"|^(?:tell|give|list|name|state|provide)(?: (?:me|us))? (?=the\b)"
-         rf"|^(?:tell|give|show) (?:me|us) (?=(?:the|an?|some)\b)"
+         rf"|^(?:tell|give|show) (?:me|us) (?=(?:the|an?|some|examples)\b)|^(?:suggest|recommend){_ME} (?=some\b)"
          rf"|^(?:find|calculate|compute|evaluate) (?=the {_MATHS}\b)", "?what is "),
         (r"(?:what|which) city(?= is the capital\b)", "?what"),
         (rf"\?if is it ({_SAID})(?: for {_I})? to", rf"?if is \1 {DOING}"),
@@ -211,12 +218,13 @@ _MODALS = {
     "will": "will",
     "would": "would",
 }
-NEED = "need"
-_NEEDED = frozenset({"have", "has", "need", "needs", "required", "obliged", "obligated"})
+NEED, WANT = "need", "wish"
+_WANTS = re.compile(r"\b(?:do|does|did) (?:\w+ ){1,3}(?:want|wish) to\b")
 _NEEDS = re.compile(
     r"\b(?:(?:do|does|did) (?:(?!if|when|that|because)\w+ ){1,4}(?:have|need)|who (?:has|needs)"
     r"|(?:is|are|am) (?:\w+ ){0,3}(?:required|obliged|obligated)) to (?!do with\b)\w"
 )
+_WANTED = frozenset({"have", "has", "need", "needs", "required", "obliged", "obligated", "want", "wish"})
 _FREE = frozenset({"can", "able", "allowed", "perhaps"})
 _SOFTLY_EQUAL = frozenset({frozenset({"can", "able"}), frozenset({"will", "would"})})
 _PAST = frozenset({"was", "were", "did", "had"})
@@ -244,14 +252,18 @@ def kinds(tokens: list[str]) -> tuple[str, ...]:
 def modals(tokens: list[str], asked: list[str]) -> frozenset[str]:
     """Return the modal verbs, one name for each meaning."""
     found = frozenset(_MODALS[token] for token in tokens if token in _MODALS)
-    is_needed = not found and not _NEEDED.isdisjoint(asked) and _NEEDS.search(" ".join(asked))
-    return frozenset({NEED}) if is_needed else found
+    if found or _WANTED.isdisjoint(asked):
+        return found
+    text = " ".join(asked)
+    return frozenset({NEED} if _NEEDS.search(text) else {WANT} if _WANTS.search(text) else ())
 
 
 def modals_differ(left: frozenset[str], right: frozenset[str]) -> bool | None:
     """Return True if two texts have modal verbs that exclude each other, False if they may mean the same, else None."""
     if left == right or left & right:
         return None
+    if WANT in left | right:  # "do I want to" is neither "do I need to" nor "can I"
+        return True if left and right else None
     if NEED in left | right:  # "what do I have to bring" may be "what should I bring", but is not "what can I bring"
         return True if _FREE & (left | right) else None
     if not (left and right):
@@ -304,7 +316,9 @@ def persons(tokens: list[str]) -> tuple[str, ...]:
     return tuple(
         _PERSONS[token]
         for before, token in pairwise(("", *tokens))
-        if token in _PERSONS and not (token in {"me", "us"} and before in _TO_ME)
+        if token in _PERSONS
+        and not (token in {"me", "us"} and before in _TO_ME)
+        and not (before == "thank" and _PERSONS[token] == "2")
     )
 
 

@@ -101,6 +101,7 @@ _PHRASES = grouped(
         (r"set(?:ting|s)? up", "setup"),
         (r"back(?:ing|ed|s)? up|mak(?:e|ing) (?:a |the )?(?:backup|back up)s?(?: of)?", "backup"),
         (r"get(?:ting)? rid of", "remove"),
+        (r"keep(?:ing)? ((?:the |a |an |my |your )?(?:\S+ ){1,2})(?=from \w+ing\b)", r"stop \1"),
         (r"(?:get|take)(?:ting|ing)? ((?:the |a |an |my |your )?(?:\S+ ){1,3})(?:out of|off)", r"remove \1from"),
         (r"(?:get|getting|become|becoming) better (?:at|in)", "improve"),
         (r"(?:get|getting) in(?:to)? (?:touch|contact) with", "contact"),

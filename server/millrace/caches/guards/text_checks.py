@@ -1,6 +1,8 @@
 """What each rule looks for that needs no pairing of words. A check returns what it objects to, or None."""
 
+import re
 from collections import Counter
+from itertools import pairwise
 
 from millrace.caches.guards import marks, numbers, polarity, questions
 from millrace.caches.guards.question import Question, verbatim_differs
@@ -27,7 +29,20 @@ def nothing_to_compare(a: Question, b: Question) -> Said | None:
 def signs(a: Question, b: Question) -> Said | None:
     """Compare all that is neither letter nor digit nor blank, but for harmless marks."""
     left, right = a.marks.signs, b.marks.signs
-    return None if left == right else only(left, right)
+    if left != right:
+        return only(left, right)
+    if not (_is_sum(a) and _is_sum(b)):
+        return None
+    commas = [_PAUSE.findall(side.marks.text) for side in (a, b)]
+    return None if commas[0] == commas[1] else only(*commas)
+
+
+_OPERATORS = listed("plus minus times divided multiplied squared")
+_PAUSE = re.compile(r",(?!\d)")  # as brackets: half of two, plus two
+
+
+def _is_sum(question: Question) -> bool:
+    return any(before.startswith(NUMBER) and token in _OPERATORS for before, token in pairwise(question.plain))
 
 
 def indentation(a: Question, b: Question) -> Said | None:
@@ -166,9 +181,14 @@ def _few(question: Question) -> set[tuple[bool, str]]:
 
 # What bounds a number, as `synonyms` and `polarity` leave it; "of" and the like may stand between.
 _BOUNDS = {
-    **{"exactly": "exactly", "precisely": "exactly", "minimum": "minimum", "maximum": "maximum", "up": "maximum"},
-    **{"over": "over", "under": "under", **dict.fromkeys(("about", "around", "roughly", "approximately"), "about")},
-}
+    "exactly": "exactly",
+    "precisely": "exactly",
+    "minimum": "minimum",
+    "maximum": "maximum",
+    "up": "maximum",
+    "over": "over",
+    "under": "under",
+} | dict.fromkeys(("about", "around", "roughly", "approximately"), "about")
 _NOT_BOUNDS = {"over": "maximum", "under": "minimum"}  # no more than, not less than
 _BOUNDING = listed("of to than the a")
 _OR_BOUNDS = dict.fromkeys(("more", "over", "above"), "minimum") | dict.fromkeys(("less", "fewer", "under"), "maximum")

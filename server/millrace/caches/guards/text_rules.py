@@ -36,6 +36,8 @@ TEXT_RULES = (
             ("What is √(9 + 7)?", "What is √9 + 7?"),
             ("What does 😂 mean?", "What does 😢 mean?"),
             ("Is x² even?", "Is x2 even?"),
+            ("What is half of two, plus two?", "What is half of two plus two?"),
+            ("What is two times (two plus two)?", "What is two times two plus two?"),
             ("What is f'(0)?", "What is f(0)?"),
             ("How much is 5!", "How much is 5"),
             ("What does the operator ? do", "What does the operator ! do"),
@@ -71,6 +73,7 @@ TEXT_RULES = (
         objects=(
             ("What does grep -R do?", "What does grep -r do?"),
             ("How fast is 5 Mbps?", "How fast is 5 MBps?"),
+            ("How many Mb has a film?", "How many MB has a film?"),
             ("what does D do in vim", "what does d do in vim"),
             ("What does the I flag of sed do?", "What does the i flag of sed do?"),
             ("What is date +%D?", "What is date +%d?"),
@@ -131,7 +134,10 @@ TEXT_RULES = (
         "negations differ",
         checks.negation,
         objects=(("Which birds fly?", "Which birds do not fly?"), ("Is not smoking hard?", "Is smoking not hard?")),
-        agrees=(("Why isn't the fan on?", "Why is the fan not on?"),),
+        agrees=(
+            ("Why isn't the fan on?", "Why is the fan not on?"),
+            ("my fan wont start", "my fan won't start"),
+        ),
     ),
     TextRule(
         "question",
@@ -141,13 +147,20 @@ TEXT_RULES = (
         agrees=(
             ("How do I tie a tie?", "What's the best way to tie a tie?"),
             ("reset iphone", "How do I reset an iPhone?"),
+            ("What are some names for cats?", "Suggest some names for cats"),
+            ("What are examples of fruits?", "Give me examples of fruits"),
+            ("Give me a recipe for pie", "Could I have a recipe for pie?"),
         ),
     ),
     TextRule(
         "modality",
         "can, may, should, must or will differ",
         checks.modality,
-        objects=(("Should I fly?", "Must I fly?"), ("Is it possible to park here?", "Is it allowed to park here?")),
+        objects=(
+            ("Should I fly?", "Must I fly?"),
+            ("Is it possible to park here?", "Is it allowed to park here?"),
+            ("Do I need to fly?", "Do I want to fly?"),
+        ),
         agrees=(("Can I freeze cheese?", "Is it possible to freeze cheese?"),),
     ),
     TextRule(
@@ -159,7 +172,10 @@ TEXT_RULES = (
             ("Do I love you?", "Do you love me?"),
             ("Can you teach me chess?", "Can I teach you chess?"),
         ),
-        agrees=(("How do you make tea?", "How do I make tea?"),),
+        agrees=(
+            ("How do you make tea?", "How do I make tea?"),
+            ("How do I write thank you cards?", "how to write thank you cards"),
+        ),
     ),
     TextRule(
         "tense",

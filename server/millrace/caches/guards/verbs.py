@@ -9,7 +9,10 @@ from millrace.caches.guards.said import Said, turned
 from millrace.caches.guards.words import listed
 
 # Verbs that mean something else with each of these after them, if nothing else differs.
-_LIGHT = listed("put get take pick give make hold hang bring break look turn run come call pass cut blow lay throw")
+_LIGHT = listed(
+    "put get take pick give make hold hang bring break look turn run come call pass cut blow lay throw "
+    "carry keep let stand knock hand"
+)
 _AFTER_VERBS = listed("up down off out away over back on in")
 
 
@@ -36,10 +39,10 @@ _IDIOMS = {
     for verb, objects in {
         "pick": "lock nose pocket fight guitar side",
         "change": "tire tyre wheel bulb diaper nappy baby lane train gear oil clothes bed sheet battery mind money",
-        "draw": "gun sword weapon blood bath conclusion curtain card salary attention line",
+        "draw": "gun sword weapon blood bath conclusion curtain card salary attention line winner lot ticket raffle",
         "make": "bed friend sense way decision call mistake love war",
         "return": "function value array list string object none null",
-        "raise": "child kid son daughter baby family money fund question chicken cattle",
+        "raise": "child kid son daughter baby family money fund question chicken cattle exception error",
         "run": "marathon race bath script fever business query test program",
         "break": "law news promise bone leg arm record habit horse fast",
         "kill": "process job task thread time",
@@ -48,13 +51,34 @@ _IDIOMS = {
         "reduce": "fraction sauce",
         "treat": "cow friend guest employee",
         "keep": "secret promise bee diary",
-        "start": "fire fight engine car",
+        "strike": "deal balance bargain match",
+        "start": "fire fight engine car button menu screen key",
         "fix": "date price rate",
         "spend": "time night day weekend",
         "drop": "table course class call bomb hint",
         "throw": "party tantrum exception error",
+        # Names of things, whose first word no synonym stands for.
+        "big": "endian bang data dipper",
+        "little": "endian",
+        "hard": "drive disk disc copy cash currency drug link fork water hat shoulder candy",
+        "fast": "food forward break",
+        "quick": "sort bread",
+        "short": "circuit sale term stop",
+        "smart": "contract phone card tv home watch meter",
+        "simple": "interest machine present past",
+        "right": "triangle wing",
+        "common": "law noun sense cold denominator stock",
+        "rich": "text",
+        "happy": "hour",
+        "sick": "leave day pay",
+        "light": "year",
+        "answer": "key",
+        "end": "user zone",
+        "price": "tag",
     }.items()
 }
+# Verbs of which one does say the same as the other with all such objects.
+_EITHER = {"raise": "throw", "throw": "raise"}
 # Verbs that do say the same with some of these objects.
 _OF_IDIOMS = listed("replace swap switch handle terminate stop end rear execute perform conduct collect gather")
 
@@ -70,7 +94,8 @@ def _idiom(one: Question, other: Question) -> Said | None:
         return None
     for verb, thing in (*pairwise(one.words), *zip(one.words, one.words[2:], strict=False)):  # "a light bulb"
         is_idiom = any(thing.lemmas & _IDIOMS.get(lemma, frozenset()) for lemma in verb.lemmas)
-        if is_idiom and verb.lemmas.isdisjoint(theirs) and not thing.lemmas.isdisjoint(theirs):
+        either = {_EITHER[lemma] for lemma in verb.lemmas if lemma in _EITHER}
+        if is_idiom and theirs.isdisjoint(verb.lemmas | either) and not theirs.isdisjoint(thing.lemmas):
             return verb.text, ""
     return None
 

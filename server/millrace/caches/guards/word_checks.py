@@ -1,5 +1,6 @@
 """What each rule looks for in the words of two texts. A check returns those that it objects to, or None."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -160,11 +161,14 @@ def word_or_name(a: Question, b: Question, pairing: Pairing) -> Said | None:
 def degree(_a: Question, _b: Question, pairing: Pairing) -> Said | None:
     """Tell big from bigger and biggest."""
     return _first(
-        (x.text, y.text)
-        for x in pairing.rest[0]
-        for y in pairing.rest[1]
-        if x.lemmas & polarity.stems(y.text) or y.lemmas & polarity.stems(x.text)
+        (x.text, y.text) for x in pairing.rest[0] for y in pairing.rest[1] if _is_degree(x, y) or _is_degree(y, x)
     )
+
+
+def _is_degree(word: Word, higher: Word) -> bool:
+    """Whether a word is a degree of another. What is inflected as a verb or noun has none: a singer sings."""
+    is_inflected = word.text.endswith("s") and len(word.lemmas) > 1
+    return not is_inflected and not word.lemmas.isdisjoint(polarity.stems(higher.text))
 
 
 _FEW_WORDS = 4  # content words: of so few in a question about words, each is one that is asked about
@@ -271,6 +275,18 @@ def object_pronoun(a: Question, b: Question, pairing: Pairing) -> Said | None:
         return None
     few = len(pairing.rest[0]) + len(pairing.rest[1]) <= 1
     return (("me", "") if "1o" in a.persons else ("", "me")) if few else None
+
+
+_SENTENCES = re.compile(r"\w\w[.?!]\s")
+_LONG, _ALMOST = 20, 2  # content words of a long text, and of those at most that another one has not
+
+
+def in_long(a: Question, b: Question, pairing: Pairing) -> Said | None:
+    """Find a word that replaces another in a long text of several sentences, of which a network hardly sees it."""
+    is_long = min(len(a.words), len(b.words)) >= _LONG and all(_SENTENCES.search(side.marks.text) for side in (a, b))
+    if not is_long or max(map(len, pairing.rest)) > _ALMOST:
+        return None
+    return _first((x.text, y.text) for x, y in pairing.replaced)
 
 
 _DESCRIBING, _LISTING = listed("describe explain outline summarize"), listed("name list enumerate")

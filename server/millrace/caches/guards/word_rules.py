@@ -24,7 +24,10 @@ WORD_RULES = (
             ("Which food should I avoid with gout?", "Which food should I eat with gout?"),
             ("Why was my refund refused?", "Why was my refund partly refused?"),
         ),
-        agrees=(("How do I stop hiccups?", "How do I quit hiccups?"),),
+        agrees=(
+            ("How do I stop hiccups?", "How do I quit hiccups?"),
+            ("How do I keep my dog from barking?", "How do I stop my dog from barking?"),
+        ),
     ),
     WordRule(
         "names",
@@ -91,7 +94,10 @@ WORD_RULES = (
         "degrees of comparison differ",
         checks.degree,
         objects=(("Which planet is big?", "Which planet is biggest?"),),
-        agrees=(("Which planet is biggest?", "Which is the biggest planet?"),),
+        agrees=(
+            ("Which planet is biggest?", "Which is the biggest planet?"),
+            ("who sings Aida", "who is the singer of Aida"),
+        ),
     ),
     WordRule(
         "words as words",
@@ -99,7 +105,10 @@ WORD_RULES = (
         "words differ in a question about words",
         checks.words_as_words,
         objects=(("How do you say buy in Welsh?", "How do you say purchase in Welsh?"),),
-        agrees=(("How do you spell buy?", "how do you spell buy"),),
+        agrees=(
+            ("How do you spell buy?", "how do you spell buy"),
+            ("How do I begin a cover letter?", "How do I start a cover letter?"),
+        ),
     ),
     WordRule(
         "grammar as topic",
@@ -162,6 +171,7 @@ WORD_RULES = (
         objects=(
             ("How do I put on weight?", "How do I put up weight?"),
             ("How do I pick up a lock?", "How do I pick a lock?"),
+            ("How do I carry out a plan?", "How do I carry on a plan?"),
         ),
         agrees=(("How do I look up a word?", "how do I look up words"),),
     ),
@@ -170,8 +180,14 @@ WORD_RULES = (
         Kind.HARD,
         "a verb has no synonym with its object",
         verbs.idiom,
-        objects=(("How do I pick a lock?", "How do I choose a lock?"),),
-        agrees=(("How do I pick a color?", "How do I choose a color?"),),
+        objects=(
+            ("How do I pick a lock?", "How do I choose a lock?"),
+            ("What is big endian?", "What is large endian?"),
+        ),
+        agrees=(
+            ("How do I pick a color?", "How do I choose a color?"),
+            ("How do I raise an exception?", "How do I throw an exception?"),
+        ),
     ),
     WordRule(
         "causing",
@@ -191,6 +207,21 @@ WORD_RULES = (
             ("How old is the president of Peru?", "How old is the vice president of Peru?"),
         ),
         agrees=(("Where is the back of the east wing?", "where is the back of the east wing"),),
+    ),
+    WordRule(
+        "long text",
+        Kind.HARD,
+        "a word differs in a long text",
+        checks.in_long,
+        objects=(
+            (
+                "My shop sells old books and has a small cafe where young authors read from new novels and sign copies "
+                "for guests. Most people come by bus and stay an hour. How do I find readers?",
+                "My shop sells old books and has a small cafe where young authors read from new novels and sign copies "
+                "for guests. Most people come by bus and stay an hour. How do I find helpers?",
+            ),
+        ),
+        agrees=(("How do I find readers?", "How do I find helpers?"),),
     ),
     WordRule(
         "preposition",
@@ -222,7 +253,11 @@ WORD_RULES = (
         Kind.HARD,
         "who does it to whom differs",
         checks.roles,
-        objects=(("Is the dog chased by the cat?", "Does the dog chase the cat?"),),
+        objects=(
+            ("Is the dog chased by the cat?", "Does the dog chase the cat?"),
+            ("Was Ali beaten by Frazier?", "Did Ali beat Frazier?"),
+            ("Can a bear be outrun by a man?", "Can a bear outrun a man?"),
+        ),
         agrees=(
             ("Who was Jaws directed by?", "Who directed Jaws?"),
             ("What do pandas eat?", "What is eaten by pandas?"),

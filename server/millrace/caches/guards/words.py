@@ -63,6 +63,7 @@ _CONTRACTIONS = tuple(
         (r"\bwon't\b", f"will {CLAUSAL}"),
         (r"\bshan't\b", f"shall {CLAUSAL}"),
         (r"n't\b", f" {CLAUSAL}"),
+        (r"\bwont\b(?! to\b)", f"will {CLAUSAL}"),
         (r"\b(do|does|did|is|are|was|were|has|have|had|would|could|should)nt\b", rf"\1 {CLAUSAL}"),
         (r"\blet's\b", "let us"),
         (r"\b(what|who|where|how|that|there|it|when|why|he|she|here)'s\b", r"\1 is"),
@@ -79,11 +80,11 @@ _CONTRACTIONS = tuple(
     )
 )
 # Those that match in a text without an apostrophe, as most texts are.
-_BARE = tuple(pair for pair in _CONTRACTIONS if pair[0].search("cannot dont whats im ive e-mail wi-fi"))
+_BARE = tuple(pair for pair in _CONTRACTIONS if pair[0].search("cannot wont dont whats im ive e-mail wi-fi"))
 _ANY_BARE = re.compile("|".join(pattern.pattern for pattern, _ in _BARE), re.IGNORECASE)
 _BARE_WORD = re.compile(r"\w+")
 _BARE_WORDS = listed(
-    "cant cannot im ive whats wheres hows thats whos dont doesnt didnt isnt arent wasnt werent hasnt havent hadnt "
+    "cant cannot wont im ive whats wheres hows thats whos dont doesnt didnt isnt arent wasnt werent hasnt havent hadnt "
     "wouldnt couldnt shouldnt"
 )
 _DOTTED = re.compile(r"\b(?:[A-Za-z]\.){2,}")  # U.S., e.g.
@@ -186,8 +187,16 @@ sit sat | sleep slept | slide slid | smell smelt | speak spoke spoken | spell sp
 spoil spoilt | stand stood | steal stole stolen | stick stuck | sting stung | strike struck | swear swore sworn
 sweep swept | swim swam swum | swing swung | take took taken | teach taught | tear tore torn | tell told
 think thought | throw threw thrown | understand understood | wake woke woken | wear wore worn | weep wept | win won
-wind wound | write wrote written
+wind wound | write wrote written | arise arose arisen | awake awoke awoken | cling clung | kneel knelt | leap leapt
+mistake mistook mistaken | overcome overcame | override overrode overridden | overwrite overwrote overwritten
+overthrow overthrew overthrown | rebuild rebuilt | redo redid redone | repay repaid | rewrite rewrote rewritten
+slay slew slain | spit spat | stink stank stunk | swell swollen | undergo underwent undergone | undo undid undone
+withdraw withdrew withdrawn | withstand withstood | beat beaten
 """
+# Verbs whose participle is as the infinitive: "is read by".
+UNCHANGED = listed(
+    "beat bet burst cast come cut hit hurt let overcome outrun overrun put read run set shut split spread"
+)
 _IRREGULAR_NOUNS = "child children | foot feet | goose geese | man men | mouse mice | ox oxen | person people persons"
 _IRREGULAR_NOUNS += " | tooth teeth | woman women | wife wives | life lives | knife knives | wolf wolves | leaf leaves"
 
