@@ -62,21 +62,21 @@ class Throttle:
 
 
 class Lines:
-    """Writes lines to a file, in order; with `together` those of level info wait, if there is a loop, for more.
+    """Writes lines to a file, in order; if they are to go `together`, those of level info wait for more on a loop.
 
     They wait no longer than for a line of another level or `flush`. The methods may be called in any thread.
     """
 
-    def __init__(self, file: TextIO, *, together: bool = False) -> None:
+    def __init__(self, file: TextIO) -> None:
+        self.together = False
         self._file = file
-        self._together = together
         self._lines: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # that is going to write what waits
         self._lock = threading.Lock()
 
     def info(self, line: str) -> None:
         """Write a line, soon."""
-        if not self._together:
+        if not self.together:
             self.warning(line)
             return
         try:
@@ -118,11 +118,11 @@ class _Log:
     logger: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def configure(*, level: str = "info", together: bool = False) -> None:
-    """Configure structlog to write to standard error; with `together` as a server does, which has many lines."""
+def configure(*, level: str = "info") -> None:
+    """Configure structlog to write to standard error."""
     flush()
     renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else _as_json
-    lines = _Log.lines = Lines(sys.stderr, together=together)
+    lines = _Log.lines = Lines(sys.stderr)
     structlog.configure(
         processors=[
             _throttled(Throttle()),
@@ -137,6 +137,12 @@ def configure(*, level: str = "info", together: bool = False) -> None:
         cache_logger_on_first_use=False,
     )
     _Log.logger = structlog.get_logger().bind()
+
+
+def write_together() -> None:
+    """Write many lines at once, as a server does, which has many."""
+    if _Log.lines is not None:
+        _Log.lines.together = True
 
 
 def get() -> structlog.stdlib.BoundLogger:

@@ -16,7 +16,8 @@ from millrace.log import TOGETHER_S, Lines
 
 async def test_lines_of_level_info_are_written_together_soon() -> None:
     file = io.StringIO()
-    lines = Lines(file, together=True)
+    lines = Lines(file)
+    lines.together = True
     lines.info("a")
     lines.info("b")
     assert file.getvalue() == ""
@@ -30,7 +31,8 @@ async def test_lines_of_level_info_are_written_together_soon() -> None:
 @pytest.mark.parametrize("level", ["warning", "error", "critical"])
 async def test_a_warning_waits_for_nothing_and_keeps_its_place(level: str) -> None:
     file = io.StringIO()
-    lines = Lines(file, together=True)
+    lines = Lines(file)
+    lines.together = True
     lines.info("a")
     getattr(lines, level)("b")
     assert file.getvalue() == "a\nb\n"
@@ -39,7 +41,8 @@ async def test_a_warning_waits_for_nothing_and_keeps_its_place(level: str) -> No
 def test_a_line_waits_for_no_loop_that_has_ended() -> None:
     """What waits when a loop ends is written by the next one, or at the end; without a loop nothing waits."""
     file = io.StringIO()
-    lines = Lines(file, together=True)
+    lines = Lines(file)
+    lines.together = True
 
     async def says(line: str, wait_s: float = 0.0) -> None:
         lines.info(line)
@@ -77,7 +80,8 @@ def test_a_line_that_cannot_be_written_stops_nothing() -> None:
 
 async def test_threads_lose_no_line() -> None:
     file = io.StringIO()
-    lines = Lines(file, together=True)
+    lines = Lines(file)
+    lines.together = True
 
     def warn() -> None:
         for _ in range(1000):
@@ -102,7 +106,8 @@ from millrace import log
 async def main():
     log.get().info("last words")
     {end}
-log.configure(together=True)
+log.configure()
+log.write_together()
 asyncio.run(main())
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -35,7 +35,8 @@ from millrace.settings.changes import Source
 def serve(config: Path, host: str | None, port: int | None, workers: int, worker: str | None) -> None:
     """Serve the models of a configuration file. On SIGHUP it is read anew, as at `millrace reload`."""
     loaded = configuration.load(config, host, port)
-    log.configure(together=True)
+    log.configure()
+    log.write_together()
     check_tables(loaded)
     advice = keys.check_access(loaded.server, loaded.shared)
     survive_hang_ups()

@@ -368,14 +368,15 @@ class HttpAttempt:
             if not self._may_retry or not (is_stale or why):
                 raise
         else:
-            is_final = not self._may_retry or self._call.once or response.status not in TRANSIENT
-            if is_final or is_not_now(response.headers):
+            is_stale = self.is_reused and response.status == HTTPStatus.REQUEST_TIMEOUT  # it was idle for too long
+            is_final = not is_stale and (self._call.once or response.status not in TRANSIENT)
+            if not self._may_retry or is_final or is_not_now(response.headers):
                 return response
             self._refused = await error_body(response)
             refusal = self._refusals.of_status(response.status, None, self._refused)
             if not refusal.rule.retry or refusal.retry_after_ms is not None:
                 return response
-            is_stale, why = False, f"answered HTTP {response.status}"
+            why = "" if is_stale else f"answered HTTP {response.status}"
             response.close()
         self._may_retry = False
         self.retried_after = why
@@ -463,7 +464,8 @@ class HttpAttempt:
             if self._stops is not None and not self._is_cut:
                 self._pass_on_texts(self._stops.rest())
         except UpstreamError as error:
-            self._fail(error)
+            is_silent = error.code == "upstream_truncated" and not self._answer.has_begun
+            self._fail((is_silent and self._refusals.of_no_answer(self._body.document)) or error)
             return
         except Exception as error:  # also called by the sweep, which must go on
             self._crash(error)

@@ -11,6 +11,8 @@ from millrace.upstreams.sse import MAX_EVENT, EventStream
 
 DONE = b"[DONE]"  # what ends a stream of chat completions; a whole document is ended by it too
 _BOM = b"\xef\xbb\xbf"
+MAX_WORDS = 4096  # bytes of a text in place of an answer that are kept
+_EVENTS = (b"data:", b"event:", b":")  # how a stream of events begins
 
 
 class _Splitter(Protocol):
@@ -27,6 +29,12 @@ class BodyReader:
         self._model = model
         self._head = b""  # white space, until the body shows what it is
         self._splitter: _Splitter | None = None
+        self._first = b""  # what came first of a body that may be a text
+
+    @property
+    def document(self) -> bytes:
+        """The body, if it is a document; how it begins, if it may be a text; else nothing."""
+        return bytes(self._splitter.body) if isinstance(self._splitter, _Document) else self._first
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of every event that a chunk completes."""
@@ -41,6 +49,7 @@ class BodyReader:
             raise UpstreamError("upstream_error", message, billable=False)  # of a proxy, or a log-in
         head, self._head = self._head, b""
         self._splitter = _Document(self._model) if begin.startswith((b"{", b"[")) else _Events()
+        self._first = b"" if begin.startswith(_EVENTS) else begin[:MAX_WORDS]
         return self._splitter.feed(head)
 
     @property
@@ -70,16 +79,16 @@ class _Document:
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._body = bytearray()
+        self.body = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        self._body += chunk
-        if len(self._body) > MAX_EVENT:
+        self.body += chunk
+        if len(self.body) > MAX_EVENT:
             raise UpstreamError("upstream_error", f"{self._model} sent a document of more than {MAX_EVENT >> 20} MiB")
         return []
 
     def end(self) -> list[bytes]:
-        body = bytes(self._body).removeprefix(_BOM).strip()
+        body = bytes(self.body).removeprefix(_BOM).strip()
         lines = [stripped for line in body.splitlines() if (stripped := line.strip().removeprefix(b"data:").strip())]
         if len(lines) == 1 or is_json(body):
             return [body, DONE]

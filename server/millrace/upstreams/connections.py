@@ -99,7 +99,17 @@ def _proxy_of(url: str) -> str | None:
     parts = urlsplit(url)
     if parts.hostname is None or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return getproxies().get(parts.scheme)
+    proxy = getproxies().get(parts.scheme)
+    if not proxy:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"  # as curl takes it
+    try:
+        is_usable = urlsplit(proxy).scheme in ("http", "https") and bool(urlsplit(proxy).hostname)
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise ConnectError(f"the proxy of {parts.scheme.upper()}_PROXY is no http:// or https:// URL")
+    return proxy
 
 
 def connection_error(model: str, error: ConnectError | ResponseError, *, has_begun: bool) -> UpstreamError:

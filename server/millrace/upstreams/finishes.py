@@ -19,7 +19,10 @@ _REASONS = {
 _STOPPED = "stop stopped stop_sequence end end_turn end_of_turn eos eos_token complete completed done finished finish"
 _NO_WORDS = ("", "null", "none", "unspecified")
 # The provider broke off: what came is a part of an answer.
-_BROKEN = "error abort aborted cancelled canceled network_error failed timeout insufficient_system_resource"
+_BROKEN = (
+    "error abort aborted cancelled canceled network_error failed timeout insufficient_system_resource"
+    " malformed_function_call malformed_response unexpected_tool_call"  # Gemini
+)
 
 
 def _plain(word: str) -> str:

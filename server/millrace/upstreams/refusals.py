@@ -59,7 +59,17 @@ _STATUS_OF_WORDS = {
     "image": 400,
     "badrequest": 400,
 }
-_NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "insufficient_credits")
+_NO_MONEY = (
+    *("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "insufficient_credits"),
+    *("exceeded_current_quota", "arrearage"),  # Kimi, DashScope
+)
+_NO_MONEY_CODE = "1113"  # Zhipu
+_WORDS = (
+    *("message", "msg", "detail", "error_description", "error", "reason", "title"),
+    *("error_msg", "errorMessage", "status_msg"),
+)
+_ANSWERS = ("choices", "usage", "content", "output")  # fields of what is an answer, if an empty one
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")  # of server-sent events
 _BAD_KEY = ("authentication", "invalid_api_key", "api_key_invalid")
 _NO_MODEL = ("model_not_found", "model_not_exist", "model_not_available", "not_found_error")
 
@@ -93,6 +103,12 @@ class Refusals:
         error = self._error(_status(fields), fields, "failed in mid-stream" if billable else "failed")
         error.billable = billable
         return error
+
+    def of_no_answer(self, body: bytes) -> UpstreamError | None:
+        """Return the error that a body tells of in which no API finds an answer; None if it has no words of one."""
+        told = error_in(body)
+        is_told = bool(told) and not (isinstance(told, dict) and (any(map(told.get, _ANSWERS)) or not _words(told)))
+        return self.of_event(told, billable=False) if is_told else None
 
     def masked(self, words: str) -> str:
         """Return a provider's words without any key, and without half characters.
@@ -152,7 +168,8 @@ def error_in(body: bytes) -> Any:
         if (error := error_of(value)) is not None:
             return error
         return value
-    is_text = text and not text.startswith((b"<", b"data:", b"event:", b":", b"{", b"["))
+    is_cut = any(field.startswith(text) for field in _FIELDS)  # the first bytes of an event
+    is_text = text and not is_cut and not text.startswith((b"<", b"{", b"[", *_FIELDS))
     return text.decode("utf-8", "replace") if is_text else None
 
 
@@ -161,14 +178,15 @@ def error_of(event: Any) -> Any:
     if not isinstance(event, dict):
         return None
     error, errors = event.get("error"), event.get("errors")
-    if error not in (None, False, True):
+    if error not in (None, False, True, "", {}):
         return error
-    if error or "error" in (event.get("object"), event.get("type")):
+    if error is True or "error" in (event.get("object"), event.get("type")):
         return event
     if isinstance(errors, list) and errors:
         return errors[0]
-    if "choices" in event or "usage" in event:
-        return None
+    if "choices" in event or "usage" in event or "base_resp" in event:
+        base = event.get("base_resp")
+        return base if isinstance(base, dict) and base.get("status_code") else None  # MiniMax; 0 where all is well
     is_named = isinstance(event.get("message"), str) and any(event.get(name) for name in ("code", "status", "type"))
     return event if is_named or event.get("detail") is not None else None
 
@@ -181,7 +199,7 @@ def _words(fields: dict[str, Any]) -> str:
     metadata = fields.get("metadata")
     if isinstance(metadata, dict) and isinstance(raw := metadata.get("raw"), str):  # OpenRouter: of whom it asked
         return raw
-    for name in ("message", "msg", "detail", "error_description", "error", "reason", "title"):
+    for name in _WORDS:
         given = fields.get(name)
         if isinstance(given, dict):
             return _words(given)
@@ -204,6 +222,8 @@ def _code(fields: dict[str, Any]) -> str:
 
 def _status(fields: dict[str, Any]) -> int:
     """Return the HTTP status that an error names, as a number or by its words; 502 if none."""
+    if isinstance(inner := fields.get("error"), dict) and (status := _status(inner)) != HTTPStatus.BAD_GATEWAY:
+        return status
     for name in ("status_code", "status", "code", "http_status"):
         given = fields.get(name)
         if isinstance(given, str) and given.isascii() and given.isdigit():
@@ -244,4 +264,4 @@ def _cause(status: int, fields: dict[str, Any], what: str) -> str:
 
 def _has_no_money(fields: dict[str, Any]) -> bool:
     kind = f"{fields.get('type')} {fields.get('code')}".lower()
-    return any(word in kind for word in _NO_MONEY)
+    return str(fields.get("code")) == _NO_MONEY_CODE or any(word in kind for word in _NO_MONEY)

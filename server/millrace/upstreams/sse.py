@@ -62,7 +62,7 @@ class EventStream:
             self._rest = b""
             return events
         *lines, self._rest = text.split(b"\n")
-        events = [data for line in lines if (data := self._line(line)) is not None]
+        events = [part for line in lines if (data := self._line(line)) is not None for part in _apart(data)]
         self._check_size(self._size + len(self._rest))
         return events
 
@@ -99,6 +99,14 @@ class EventStream:
         elif line.startswith(b"event:"):
             self._is_error = line[6:].strip() == b"error"
         return None
+
+
+def _apart(data: bytes) -> list[bytes]:
+    """Return the events of one whose lines are documents: some servers leave out the empty lines between."""
+    if b"\n{" not in data and b"\n[DONE]" not in data:
+        return [data]
+    lines = data.split(b"\n")
+    return lines if all(line.startswith((b"{", b"[DONE]")) for line in lines) and b"" not in lines else [data]
 
 
 def _whole_events(text: bytes) -> list[bytes] | None:

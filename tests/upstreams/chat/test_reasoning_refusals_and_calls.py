@@ -221,6 +221,11 @@ WAYS: dict[str, tuple[bytes, ...]] = {  # what servers do, each time the same tw
         calls(piece(0, WEATHER.arguments, "weather", "c1")),
         calls(piece(1, None, "now", "c2")),
     ),
+    "null for arguments, and blanks": (
+        calls(piece(0, " ", "weather", "c1")),
+        calls(piece(0, WEATHER.arguments)),
+        calls(piece(1, "null", "now", "c2")),
+    ),
     "digits in quotes, an object for arguments": (
         calls(piece(0, WEATHER.arguments, "weather", "c1") | {"index": "0"}),
         calls(piece(1, {}, "now", "c2") | {"index": "1.0"}),
@@ -263,6 +268,22 @@ async def test_a_call_without_an_id_gets_one() -> None:
     ]
     assert len({call.id for call in made}) == 3
     assert all(call.id.startswith("call_") for call in made)
+
+
+@pytest.mark.parametrize("place", [{}, {"index": 0}, {"id": ""}])
+@pytest.mark.parametrize("arguments", ["{}", ""])
+async def test_equal_calls_side_by_side_are_two(place: dict[str, Any], arguments: str) -> None:
+    one = piece(None, arguments, "now") | place
+    said, _, _ = await heard(calls(one, one) + delta("tool_calls") + DONE, 10_000)
+    made = calls_of(each for each in said if not isinstance(each, str))
+    assert [(call.name, call.arguments) for call in made] == [("now", "{}")] * 2
+
+
+async def test_half_a_call_is_no_answer() -> None:
+    """It has an end, and no reason for it."""
+    with pytest.raises(UpstreamError) as caught:
+        await heard(calls(piece(0, '{"town":"Kö', "weather", "c1")) + DONE, 10_000)
+    assert caught.value.code == "upstream_truncated"
 
 
 async def test_a_call_that_a_limit_cut_is_cut() -> None:

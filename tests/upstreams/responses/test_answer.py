@@ -260,8 +260,9 @@ async def test_half_characters_become_one() -> None:
     assert ("".join(attempt.parts), reasoning_of(attempt.asides), call.arguments) == ("a😀b",) * 3
 
 
-async def test_a_function_that_requires_nothing_may_be_called_with_nothing() -> None:
-    events = Answer(items=(wire.function_call("now", "", call_id="c"),)).events()
+@pytest.mark.parametrize("nothing", ["", "null", " \n"])
+async def test_a_function_that_requires_nothing_may_be_called_with_nothing(nothing: str) -> None:
+    events = Answer(items=(wire.function_call("now", nothing, call_id="c"),)).events()
     attempt, finish = await answer(says(*streamed(events)), OFFERED, RESPONSES)
     assert (finish, calls_of(attempt.asides)) == (CALLED, (ToolCall(id="c", name="now", arguments="{}"),))
 

@@ -114,9 +114,10 @@ class ChatReader:
         try:
             chunk = chunks.read(data)
         except chunks.UnreadableError:
-            raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read") from None
+            self._take_unreadable(data)
+            return
         is_usage = chunk.usage is not None and b"rror" not in data
-        is_other = chunk.x_groq is not None or not (chunk.choices or is_usage)
+        is_other = chunk.x_groq is not None or chunk.usageMetadata is not None or not (chunk.choices or is_usage)
         if is_other or chunk.error is not None or isinstance(data, ErrorEvent):
             self._take_other(data)
         elif chunk.usage is not None:
@@ -129,12 +130,20 @@ class ChatReader:
                 self._take_scores(choice.logprobs)
             if choice.delta is not None:
                 self._take_delta(choice.delta, deltas, placed)
-            elif choice.message is not None and not self.heard:
-                self._take_delta(choice.message, deltas, placed)
+            elif whole := chunks.whole_of(choice, has_begun=bool(self.heard)):
+                self._take_delta(whole, deltas, placed)
             if choice.finish_reason is not None or choice.finishReason is not None:
                 self._take_finish(choice)
             if choice.usage is not None:
                 self._usage.take(choice.usage)
+
+    def _take_unreadable(self, data: bytes) -> None:
+        """Take what is no JSON: an end with blanks before it. Raises the error that an event is, or one of its own."""
+        if isinstance(data, ErrorEvent):
+            raise self._refusals.of_event(data.decode("utf-8", "replace"), billable=bool(self.heard))
+        if not data.lstrip().startswith(DONE):
+            raise UnreadableError("upstream_error", f"{self._model} sent a chunk that cannot be read")
+        self.is_terminated = True
 
     def is_plain(self, data: bytes, text: str) -> bool:
         """Whether an event that was taken brought this text and nothing else, and no part of it is held back."""
@@ -150,7 +159,7 @@ class ChatReader:
 
         Raises `upstream_truncated` if the provider has not ended it, or has said nothing at all.
         """
-        if not self._word and not (self.is_terminated and self.heard):
+        if not self._word and (not (self.is_terminated and self.heard) or self.is_half_said):
             raise self.truncated()
         if finishes.is_broken(self._word):
             message = f"{self._model} broke off its answer ({self._word[:40]})"
@@ -250,9 +259,11 @@ class ChatReader:
             if refusal := _joined(self._refusal, delta.refusal):
                 self._add(after, Refusal(refusal), placed)
         calls = delta.tool_calls or ()
+        beside: list[Any] = []  # calls that come side by side are different ones, however alike they are
         for given in calls if isinstance(calls, list | tuple) else [calls]:
             if given:
-                self._take_call(given, after, placed)
+                self._take_call(given, after, placed, is_another=given in beside)
+                beside.append(given)
         if delta.function_call and not calls:
             self._take_call(delta.function_call, after, placed)
         for name in chunks.OWN_FIELDS:
@@ -261,10 +272,10 @@ class ChatReader:
                     self._own_fields = OwnFieldsReader()
                 self._own_fields.take(name, field)
 
-    def _take_call(self, given: Any, after: int, placed: list[Placed]) -> None:
+    def _take_call(self, given: Any, after: int, placed: list[Placed], *, is_another: bool = False) -> None:
         if self._calls is None:
             self._calls = CallReader(self._model, self._tools)
-        piece = self._calls.read(given)
+        piece = self._calls.read(given, is_another=is_another)
         self.heard += 1
         if piece is not None:
             placed.append((after, piece))

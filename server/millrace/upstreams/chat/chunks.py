@@ -42,6 +42,7 @@ class Choice(Struct, gc=False):
     finish_reason: Any = None
     finishReason: Any = None  # noqa: N815 - of gateways to Gemini
     usage: Any = None
+    text: Any = None  # of a text completion
     error: Any = None  # of OpenRouter, beside the finish reason `error`
     logprobs: Any = None
 
@@ -53,6 +54,7 @@ class Chunk(Struct, gc=False):
     usage: Any = None
     error: Any = None
     x_groq: Any = None
+    usageMetadata: Any = None  # noqa: N815 - of gateways to Gemini
     service_tier: Any = None
 
 
@@ -95,12 +97,13 @@ def _read_leniently(data: bytes) -> Chunk:
         usage=fields.get("usage"),
         error=fields.get("error"),
         x_groq=fields.get("x_groq"),
+        usageMetadata=fields.get("usageMetadata"),
         service_tier=fields.get("service_tier"),
     )
 
 
 def _choice(given: dict[str, Any]) -> Choice:
-    fields = {name: given.get(name) for name in ("index", "finish_reason", "finishReason", "usage", "logprobs")}
+    fields = {name: given.get(name) for name in ("index", "finish_reason", "finishReason", "usage", "text", "logprobs")}
     return Choice(delta=_delta(given.get("delta")), message=_delta(given.get("message")), **fields)
 
 
@@ -110,6 +113,13 @@ def _delta(given: Any) -> Delta | None:
     if not isinstance(given, dict):
         return None
     return Delta(**{name: given.get(name) for name in Delta.__struct_fields__})
+
+
+def whole_of(choice: Choice, *, has_begun: bool) -> Delta | None:
+    """Return what a choice without a delta brings: a whole answer, unless one has begun; or a completion's text."""
+    if choice.message is not None:
+        return None if has_begun else choice.message
+    return Delta(content=choice.text) if choice.text else None
 
 
 def thought_of(delta: Delta) -> str:

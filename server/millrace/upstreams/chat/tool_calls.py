@@ -18,6 +18,7 @@ from millrace.upstreams.chat.own_fields import Bound
 from millrace.upstreams.sent_tools import SentTools
 
 _EMPTY = "{}"
+_NOTHING = (_EMPTY, "null", "")
 _READ = frozenset({"index", "id", "type", "function", "name", "arguments"})
 
 
@@ -102,8 +103,11 @@ class CallReader:
         """Whether the arguments of a call are incomplete."""
         return any(call.size and not call.has_all() for call in self._calls)
 
-    def read(self, given: Any) -> CallPiece | None:
-        """Return what one piece adds; None if nothing yet. Raises `upstream_error` for what is no function call."""
+    def read(self, given: Any, *, is_another: bool = False) -> CallPiece | None:
+        """Return what one piece adds; None if nothing yet. Raises `upstream_error` for what is no function call.
+
+        `is_another`: the same piece has come in the same event, so if it names a function this is another call.
+        """
         if not isinstance(given, dict):
             raise self._error("sent a tool call that cannot be read")
         if not self._tools:
@@ -112,7 +116,7 @@ class CallReader:
         fields = function if isinstance(function, dict) else given
         index, id_, name = _index(given.get("index")), _word(given.get("id")), _word(fields.get("name"))
         arguments = _text(fields.get("arguments"))
-        call = self._call(index, id_, name, arguments)
+        call = self._begun() if is_another and name else self._call(index, id_, name, arguments)
         if index is not None:
             self._by_index[index] = call
         if id_ and id_ not in call.ids:
@@ -152,9 +156,13 @@ class CallReader:
         has_place = index is not None or bool(id_)
         if found is not None and not self._begins_another(found, id_, name, arguments, has_place=has_place):
             return found
-        call = _Call(len(self._calls))
+        call = self._begun()
         if found is not None and not name:  # more arguments after complete ones: the function is called once more
             call.name = found.name
+        return call
+
+    def _begun(self) -> _Call:
+        call = _Call(len(self._calls))
         self._calls.append(call)
         return call
 
@@ -201,8 +209,8 @@ class CallReader:
             call.name = call.name + name if self._begins_a_name(call.name + name) else call.name or name
         if call.characters.pending or is_cut(arguments):
             arguments = call.characters.join(arguments)
-        if not call.size and arguments.strip() == _EMPTY:
-            call.said_empty = True
+        if not call.size and arguments and arguments.strip() in _NOTHING:
+            call.said_empty = call.said_empty or bool(arguments.strip())
             arguments = ""
         elif arguments and len(arguments) == call.size and call.has_all():
             arguments = ""  # the whole call once more

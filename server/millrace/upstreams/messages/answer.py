@@ -174,6 +174,9 @@ class MessagesReader:
                 if event.delta is not None:
                     self._end_with(event.delta, event.context_management)
             case "message_stop":
+                if isinstance(event.usage, dict):
+                    self._count(event.usage)
+                    self._is_counted = True
                 self.is_terminated = True
             case "ping" if self._is_silent:
                 self.heard += 1

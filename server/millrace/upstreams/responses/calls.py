@@ -12,6 +12,7 @@ from millrace.upstreams.responses.events import Event
 
 KINDS = {"function_call": "arguments", "custom_tool_call": "input"}  # item type -> its field with what the model wrote
 EMPTY = "{}"
+_NOTHING = ("null", "")  # what some models write for no arguments
 _READ = frozenset({"type", "id", "call_id", "status", "name", "namespace", *KINDS.values()})
 
 
@@ -128,6 +129,8 @@ class CallsReader:
 
 def _piece(call: _Call, given: Any) -> CallPiece | None:
     text = given if isinstance(given, str) else "" if given is None else msgspec.json.encode(given).decode()
+    if not (call.size or call.is_custom) and text.strip() in _NOTHING:
+        text = ""
     text = call.characters.join(text) if call.characters.pending or is_cut(text) else text
     call.size += len(text)
     return CallPiece(index=call.number, arguments=text) if text else None
