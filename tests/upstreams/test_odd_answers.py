@@ -15,6 +15,8 @@ from millrace.upstreams.chat.api import CHAT
 from millrace.upstreams.messages.api import MESSAGES
 from millrace.upstreams.provider_api import ProviderApi
 from millrace.upstreams.responses.api import RESPONSES
+from tests.support import messages_wire as wire
+from tests.support.messages_wire import Answer
 from tests.support.provider import (
     CALL,
     DONE,
@@ -121,6 +123,16 @@ async def test_tokens_that_a_gateway_counts_by_another_name() -> None:
     counted = {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}
     attempt, _ = await answer(says(stream(HELLO, event(finish="stop", usageMetadata=counted), DONE)))
     assert attempt.usage == Usage(input_tokens=5, output_tokens=2)
+
+
+async def test_tokens_that_are_counted_with_the_very_end_of_a_message() -> None:
+    events = [*Answer(content=(wire.text("Hello"),)).events({})]
+    for one in events:
+        counted = one.pop("usage") if one["type"] == "message_delta" else {}
+        events[-1]["usage"] = events[-1].get("usage", {}) | counted
+    attempt, finish = await answer(says(HEAD, *(body(wire.sse(one)) for one in events), END), api=MESSAGES)
+    assert (attempt.parts, finish) == (["Hello"], STOP)
+    assert attempt.usage == Usage(input_tokens=25, output_tokens=15)
 
 
 async def test_a_connection_that_was_idle_for_too_long_for_the_provider() -> None:

@@ -72,6 +72,9 @@ def test_what_is_written_is_read(events: list[list[str]], ending: bytes, *, bom:
         ([b"data:", b"data:", b""], [b"\n"]),
         ([b"database: no", b"Data: no", b" data: no", b""], []),
         ([b"data: [DONE]", b""], [b"[DONE]"]),
+        ([b'data: {"a":1}', b'data: {"b":2}', b"data: [DONE]", b""], [b'{"a":1}', b'{"b":2}', b"[DONE]"]),
+        ([b'data: {"a":[', b'data: {"b":2}', b"data: ]}", b""], [b'{"a":[\n{"b":2}\n]}']),
+        ([b'data: {"a":', b'data: {"b":2}}', b""], [b'{"a":\n{"b":2}}']),
         ([b"data: unfinished"], []),
     ],
 )

@@ -102,11 +102,15 @@ class EventStream:
 
 
 def _apart(data: bytes) -> list[bytes]:
-    """Return the events of one whose lines are documents: some servers leave out the empty lines between."""
-    if b"\n{" not in data and b"\n[DONE]" not in data:
+    """Return the events of one whose lines are documents: some servers leave out the empty lines between.
+
+    In one document of several lines none that ends with `}` comes before one that begins with `{`.
+    """
+    if b"}\n{" not in data and b"}\n[DONE]" not in data:
         return [data]
     lines = data.split(b"\n")
-    return lines if all(line.startswith((b"{", b"[DONE]")) for line in lines) and b"" not in lines else [data]
+    are_whole = all((line.startswith(b"{") and line.endswith(b"}")) or line.startswith(b"[DONE]") for line in lines)
+    return lines if are_whole else [data]
 
 
 def _whole_events(text: bytes) -> list[bytes] | None:

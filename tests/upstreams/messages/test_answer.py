@@ -328,16 +328,6 @@ async def test_an_answer_an_event_a_read(tools: tuple[Tool, ...]) -> None:
     assert sealed == [content[1], *([CITED] if tools else [])]
 
 
-async def test_tokens_may_be_counted_with_the_very_end() -> None:
-    events = [json.loads(one.partition(b"data: ")[2]) for one in Answer(content=(wire.text("Hi"),)).stream()]
-    counted = {
-        name: value for one in events if one["type"] == "message_delta" for name, value in one.pop("usage").items()
-    }
-    events[-1]["usage"] = counted
-    attempt, finish = await answer(says(HEAD, *(body(sse(one)) for one in events), END), CALL, MESSAGES)
-    assert (attempt.parts, finish, attempt.usage) == (["Hi"], STOP, USAGE)
-
-
 async def test_a_whole_message_is_an_answer() -> None:
     raw = whole(wire.thinking("Hm."), wire.text("Hi"))
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(raw)

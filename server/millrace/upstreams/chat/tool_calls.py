@@ -59,8 +59,9 @@ class _Call:
 
     def add(self, arguments: str) -> None:
         """Add to its arguments."""
-        self.size += len(arguments)
-        self._parts.append(arguments)
+        if arguments:
+            self.size += len(arguments)
+            self._parts.append(arguments)
 
     def has_all(self) -> bool:
         """Whether its arguments are complete JSON."""
